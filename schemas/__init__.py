@@ -1,0 +1,1 @@
+"""The wire contract: topics, messages, weight blobs and metrics, readable alone."""

@@ -1,0 +1,209 @@
+"""Named arrays as one safetensors blob, and back: strict, size-limited and without copies on reading.
+
+The format is that of the safetensors project (8 bytes of header length, a JSON header, the data), so any tool
+opens a saved blob; the property tests hold both directions against the reference library. We read it ourselves
+because the library copies every tensor twice and reports no metadata for bytes, and write it ourselves because
+its metadata order, and so the blob's hash, differs from call to call. Checking weights against a reference model
+is here too; checking who sent them, and when, is the round engine's.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydantic_core
+
+from schemas.errors import PayloadError, Reason
+
+Array = npt.NDArray[Any]
+Weights = Mapping[str, Array]
+"""Tensor name to array, as in a model's state dict."""
+
+METADATA_KEY = "federation"
+"""The one metadata key; its value is a `BlobHeader` or `ChunkHeader` as JSON."""
+
+MAX_HEADER_BYTES = 1024 * 1024
+MAX_TENSORS = 10_000
+MAX_DIMENSIONS = 16
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+"""safetensors' names of the dtypes that travel; anything else is refused."""
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def encode(weights: Weights, header: bytes = b"") -> bytes:
+    """One safetensors blob of the arrays, with `header` (JSON) under the one metadata key.
+
+    The same arrays and header always give the same bytes, whatever the order of the mapping or the arrays'
+    memory layout. Uses one extra copy of the data: the blob itself.
+
+    Raises:
+        ValueError: an array's dtype has no safetensors name (see `DTYPES`).
+    """
+    # Large items first keeps every array aligned, as the reference implementation does.
+    names = sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name))
+    entries: dict[str, Any] = {}
+    if header:
+        entries["__metadata__"] = {METADATA_KEY: header.decode()}
+    # order="C", as ascontiguousarray would turn 0-d counters into 1-d ones.
+    arrays = [np.asarray(weights[name], order="C") for name in names]
+    offset = 0
+    for name, array in zip(names, arrays, strict=True):
+        end = offset + array.nbytes
+        entries[name] = {
+            "dtype": _dtype_name(name, array),
+            "shape": list(array.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    head = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    data = (array.reshape(-1).view(np.uint8).data for array in arrays)
+    return b"".join([len(head).to_bytes(8, "little"), head, *data])
+
+
+def decode(blob: bytes | memoryview) -> tuple[bytes, dict[str, Array]]:
+    """The header (JSON, empty when there is none) and the arrays, as read-only views into the blob.
+
+    The caller has limited the blob's size; nothing is allocated here beyond the parsed header.
+
+    Raises:
+        PayloadError: malformed, too-large (the header) or wrong-dtype.
+    """
+    view = memoryview(blob).toreadonly()
+    if len(view) < 8:
+        raise PayloadError(Reason.MALFORMED, f"{len(view)} bytes are too few for a safetensors blob")
+    head_bytes = int.from_bytes(view[:8], "little")
+    if head_bytes > MAX_HEADER_BYTES:
+        raise PayloadError(Reason.TOO_LARGE, f"safetensors header of {head_bytes} bytes declared")
+    if 8 + head_bytes > len(view):
+        raise PayloadError(Reason.MALFORMED, "the safetensors header is cut off")
+    entries = _parse_head(bytes(view[8 : 8 + head_bytes]))
+    header = _metadata(entries.pop("__metadata__", None))
+    return header, _views(entries, view[8 + head_bytes :])
+
+
+def decode_header(blob: bytes | memoryview) -> bytes:
+    """Only the header of a blob, as `decode` gives it."""
+    return decode(blob)[0]
+
+
+def digest(weights: Weights) -> str:
+    """SHA-256 of the weights alone, the same however they were encoded.
+
+    Over the tensors in order of their names: name, dtype and shape as UTF-8 text `name|F32|16,1,4,4` and a
+    newline, then the data, little-endian in C order.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.asarray(weights[name], order="C")
+        shape = ",".join(str(size) for size in array.shape)
+        sha.update(f"{name}|{_dtype_name(name, array)}|{shape}\n".encode())
+        sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def check_structure(weights: Weights, reference: Weights) -> None:
+    """Refuse weights whose names, shapes or dtypes differ from the reference model's.
+
+    Raises:
+        PayloadError: wrong-names, wrong-shape or wrong-dtype.
+    """
+    if weights.keys() != reference.keys():
+        missing = sorted(reference.keys() - weights.keys())[:3]
+        extra = sorted(weights.keys() - reference.keys())[:3]
+        raise PayloadError(Reason.WRONG_NAMES, f"missing tensors {missing}, unknown tensors {extra}"[:300])
+    for name, expected in reference.items():
+        array = weights[name]
+        if array.shape != expected.shape:
+            raise PayloadError(Reason.WRONG_SHAPE, f"{name}: {array.shape}, expected {expected.shape}"[:300])
+        if array.dtype != expected.dtype:
+            raise PayloadError(Reason.WRONG_DTYPE, f"{name}: {array.dtype}, expected {expected.dtype}"[:300])
+
+
+def _dtype_name(name: str, array: Array) -> str:
+    try:
+        return _NAMES[array.dtype.newbyteorder("<") if array.dtype.byteorder != "|" else array.dtype]
+    except KeyError:
+        raise ValueError(f"tensor {name!r} has dtype {array.dtype}, which safetensors cannot carry here") from None
+
+
+def _parse_head(head: bytes) -> dict[str, Any]:
+    try:
+        entries = pydantic_core.from_json(head, allow_inf_nan=False)
+    except ValueError as error:
+        raise PayloadError(Reason.MALFORMED, f"safetensors header is not JSON: {error}"[:300]) from error
+    if not isinstance(entries, dict):
+        raise PayloadError(Reason.MALFORMED, "safetensors header is not an object")
+    if len(entries) > MAX_TENSORS:
+        raise PayloadError(Reason.TOO_LARGE, f"{len(entries)} tensors, at most {MAX_TENSORS} are read")
+    return entries
+
+
+def _metadata(metadata: object) -> bytes:
+    if metadata is None:
+        return b""
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise PayloadError(Reason.MALFORMED, "safetensors metadata is not a map of strings")
+    header: str = metadata.get(METADATA_KEY, "")
+    return header.encode("utf-8", "replace")
+
+
+def _views(entries: dict[str, Any], data: memoryview) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    spans: list[tuple[int, int]] = []
+    for name, entry in entries.items():
+        dtype, shape, begin, end = _entry(name, entry)
+        if end > len(data):
+            raise PayloadError(Reason.MALFORMED, f"tensor {name!r} lies beyond the end of the blob"[:300])
+        spans.append((begin, end))
+        arrays[name] = np.frombuffer(data[begin:end], dtype=dtype).reshape(shape)
+    covered = 0
+    for begin, end in sorted(spans):
+        if begin != covered:
+            raise PayloadError(Reason.MALFORMED, "safetensors data has a gap or an overlap")
+        covered = end
+    if covered != len(data):
+        raise PayloadError(Reason.MALFORMED, f"{len(data) - covered} bytes belong to no tensor")
+    return arrays
+
+
+def _entry(name: str, entry: object) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise PayloadError(Reason.MALFORMED, f"tensor {name!r} is not described as safetensors does"[:300])
+    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if dtype is None:
+        raise PayloadError(Reason.WRONG_DTYPE, f"tensor {name!r} has dtype {entry['dtype']!r}"[:300])
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not (_naturals(shape, MAX_DIMENSIONS) and _naturals(offsets, 2) and len(offsets) == 2):
+        raise PayloadError(Reason.MALFORMED, f"tensor {name!r} has an impossible shape or place"[:300])
+    begin, end = offsets
+    if end - begin != math.prod(shape) * dtype.itemsize:
+        raise PayloadError(Reason.MALFORMED, f"tensor {name!r}: shape and size do not agree"[:300])
+    return dtype, tuple(shape), begin, end
+
+
+def _naturals(value: object, at_most: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= at_most
+        and all(type(item) is int and 0 <= item < 2**48 for item in value)
+    )

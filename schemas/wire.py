@@ -1,0 +1,152 @@
+"""Messages to bytes and back, with the rules between versions and the limits that hold before parsing.
+
+Writing: fields newer than the minor that the receiver understands are left out. Reading: another major is
+refused; unknown keys of a *higher* minor are dropped and counted; within a known minor, a key that the minor
+does not have is refused. Nothing here raises anything but PayloadError.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, TypeVar, get_args
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import PayloadError, Reason
+from schemas.messages import WireMessage
+from schemas.versions import CURRENT, Since, Version
+
+MAX_JSON_BYTES = 16 * 1024
+"""The largest JSON message or blob header that is parsed at all."""
+
+M = TypeVar("M", bound=WireMessage)
+
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded(Generic[M]):
+    """A message as read: `version` the sender wrote, `ignored_fields` dropped because they are newer than us."""
+
+    message: M
+    version: Version
+    ignored_fields: int = 0
+
+
+def encode(message: WireMessage, minor: int = CURRENT.minor) -> bytes:
+    """The message as compact JSON, with the fields of `minor` (or of our own, when that is lower)."""
+    minor = min(minor, CURRENT.minor)
+    body = message.model_dump(mode="json", exclude_none=True)
+    body["v"] = Version(CURRENT.major, minor).text
+    for name in _fields_since(type(message), minor):
+        body.pop(name, None)
+    if message.significant_digits is not None:
+        body = {name: _rounded(value, message.significant_digits) for name, value in body.items()}
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode(payload: bytes | memoryview, kind: type[M]) -> Decoded[M]:
+    """Read a message of the given kind.
+
+    Raises:
+        PayloadError: too-large, malformed, unsupported-version or unexpected-field.
+    """
+    if len(payload) > MAX_JSON_BYTES:
+        raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes of JSON, at most {MAX_JSON_BYTES} are read")
+    text = bytes(payload)
+    body = _parse_object(text)
+    version = _version_of(body)
+    ignored = 0
+    if version.minor > CURRENT.minor:
+        body, ignored = _without_unknown(body, kind)
+        text = json.dumps(body).encode()
+    else:
+        _refuse_newer_fields(body, kind, version.minor)
+    try:
+        message = kind.model_validate_json(text)
+    except (ValidationError, ValueError) as error:
+        raise _refusal(error, kind) from error
+    return Decoded(message, version, ignored)
+
+
+def _parse_object(payload: bytes) -> dict[str, Any]:
+    try:
+        body = pydantic_core.from_json(payload, allow_inf_nan=False, allow_partial=False)
+    except ValueError as error:
+        raise PayloadError(Reason.MALFORMED, f"not JSON: {error}"[:300]) from error
+    if not isinstance(body, dict):
+        raise PayloadError(Reason.MALFORMED, "JSON, but not an object")
+    return body
+
+
+def _version_of(body: dict[str, Any]) -> Version:
+    text = body.get("v")
+    match = _VERSION.match(text) if isinstance(text, str) and text.isascii() else None
+    if match is None:
+        raise PayloadError(Reason.MALFORMED, "no version: expected a key 'v' such as \"1.0\"")
+    version = Version(int(match[1]), int(match[2]))
+    if version.major != CURRENT.major:
+        raise PayloadError(
+            Reason.UNSUPPORTED_VERSION,
+            f"schema version {version.text} cannot be read here: this side speaks {CURRENT.major}.x; "
+            "install a release of the same major version on both sides",
+        )
+    return version
+
+
+@cache
+def _fields_since(kind: type[BaseModel], minor: int) -> frozenset[str]:
+    """The fields of a message that `minor` does not have yet."""
+    return frozenset(
+        name
+        for name, field in kind.model_fields.items()
+        if any(isinstance(mark, Since) and mark.minor > minor for mark in field.metadata)
+    )
+
+
+def _refuse_newer_fields(body: dict[str, Any], kind: type[BaseModel], minor: int) -> None:
+    for name in _fields_since(kind, minor):
+        if name in body:
+            raise PayloadError(
+                Reason.UNEXPECTED_FIELD, f"{kind.__name__} of minor {minor} does not have the field {name!r}"
+            )
+
+
+def _without_unknown(body: dict[str, Any], kind: type[BaseModel]) -> tuple[dict[str, Any], int]:
+    kept: dict[str, Any] = {}
+    ignored = 0
+    for name, value in body.items():
+        field = kind.model_fields.get(name)
+        if field is None:
+            ignored += 1
+            continue
+        inner = _part_type(field.annotation)
+        if inner is not None and isinstance(value, dict):
+            kept[name], inside = _without_unknown(value, inner)
+            ignored += inside
+        else:
+            kept[name] = value
+    return kept, ignored
+
+
+def _part_type(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _refusal(error: ValueError, kind: type[BaseModel]) -> PayloadError:
+    if not isinstance(error, ValidationError):
+        return PayloadError(Reason.MALFORMED, f"not a valid {kind.__name__}: {error}"[:300])
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    extra = first["type"] == "extra_forbidden"
+    reason = Reason.UNEXPECTED_FIELD if extra else Reason.MALFORMED
+    return PayloadError(reason, f"{kind.__name__}.{where}: {first['msg']}"[:300])
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

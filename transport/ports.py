@@ -1,0 +1,155 @@
+"""What the engines' services need from the outside world, as small protocols: messages, connection, time, jobs.
+
+`mqtt.py` implements them over a broker, `simulation/network.py` in memory with virtual time; one contract suite
+runs on both. A service is driven by one thread: the driver polls the transport and hands over events one by one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Instant(NamedTuple):
+    """A moment: `monotonic_s` for every duration and deadline, `utc_s` only as a label in records."""
+
+    monotonic_s: float
+    utc_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One application message.
+
+    Attributes:
+        payload: bytes-like; the receiver treats it as read-only.
+        retain: keep as the topic's last value (publishing), or was such a value (receiving).
+        expiry_s: the broker drops it undelivered after this time; None for never.
+    """
+
+    topic: str
+    payload: bytes | memoryview
+    retain: bool = False
+    expiry_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker accepted us and every subscription was sent anew.
+
+    Attributes:
+        max_packet_bytes: the largest MQTT packet that the broker takes.
+    """
+
+    max_packet_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone; the transport keeps trying unless `final`.
+
+    Attributes:
+        reason: in words.
+        final: True when another client took over our id: reconnecting would only throw that one out.
+    """
+
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message arrived."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """A job handed to `Jobs` ended; exactly one of `result` and `error` is meaningful."""
+
+    name: str
+    result: object = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A person or the service manager asked the process to end."""
+
+    reason: str
+
+
+Event = Connected | Disconnected | Received | JobDone | StopRequested
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes since the transport was made, over all its connections.
+
+    *Payload bytes* are application payloads of PUBLISH packets; *packet bytes* are whole MQTT control packets of
+    every kind, both before TLS and TCP.
+    """
+
+    payload_bytes_up: int = 0
+    payload_bytes_down: int = 0
+    packet_bytes_up: int = 0
+    packet_bytes_down: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """How a party introduces itself to the broker.
+
+    Attributes:
+        name: MQTT client id.
+        filters: topic filters, subscribed at QoS 1 at every connect.
+        will: published by the broker when the connection is lost without a goodbye.
+        session_expiry_s: how long the broker keeps the session after a disconnect.
+    """
+
+    name: str
+    filters: tuple[str, ...]
+    will: Message
+    session_expiry_s: int = 3600
+
+
+class Transport(Protocol):
+    """A connection to a broker that looks after itself."""
+
+    traffic: Traffic
+
+    def publish(self, message: Message) -> None:
+        """Hand over a message at QoS 1.
+
+        While disconnected the message is dropped: every party brings the other up to date after a connect.
+
+        Raises:
+            TransportError: the packet is larger than the broker's announced limit.
+        """
+
+    def close(self) -> None:
+        """Say goodbye (the will is not published) after what was handed over has been acknowledged, bounded."""
+
+
+class Jobs(Protocol):
+    """Work too long for the thread that owns the engine; each ends as one `JobDone` event."""
+
+    def submit(self, name: str, work: Callable[[], object]) -> None:
+        """Start `work`, or queue it behind what is running."""
+
+
+class Service(Protocol):
+    """A party as its driver sees it."""
+
+    @property
+    def finished(self) -> bool:
+        """True when the driver should close the transport and return."""
+
+    def on_event(self, event: Event, now: Instant) -> None:
+        """Take one event."""
+
+    def on_time(self, now: Instant) -> None:
+        """Do what is due."""
+
+    def wake_at_s(self) -> float:
+        """Monotonic time of the next thing that becomes due; `math.inf` when there is none."""

@@ -17,6 +17,7 @@ Bytes = Annotated[int, Field(ge=0, le=2**48)]
 Count = Annotated[int, Field(ge=0, le=2**48)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 Codec = Annotated[str, Field(min_length=1, max_length=64)]
+RoundNumbers = Annotated[tuple[RoundNumber, ...], Field(max_length=16)]
 Detail = Annotated[str, Field(max_length=500)]
 
 
@@ -110,7 +111,10 @@ class RoundAnnouncement(WireMessage):
         deadline_s: seconds from now in which the update must have arrived.
         last_accepted_round: the last closed round in which this agent's update was part of the aggregate, 0 for
             none: what the agent carries from that round takes effect, anything later is rolled back.
+        recorded_reports: the latest rounds whose report from this agent is safely on the coordinator's disk.
         chunk_bytes: blobs larger than this travel in chunks of this size.
+        max_update_bytes: the largest update blob that is read.
+        codec: how the update is to be encoded; None for plain fp32 weights.
     """
 
     run_id: RunId
@@ -118,7 +122,9 @@ class RoundAnnouncement(WireMessage):
     attempt: Annotated[int, Field(ge=1, le=10_000)]
     deadline_s: Seconds
     last_accepted_round: RoundNumber
+    recorded_reports: RoundNumbers = ()
     chunk_bytes: Annotated[int, Field(ge=1024, le=2**28)]
+    max_update_bytes: Bytes
     plan: TrainingPlan
     model: ModelOffer
     codec: Annotated[Codec | None, Since(1)] = None
@@ -130,23 +136,24 @@ class Standing(WireMessage):
     Attributes:
         phase: `idle` no run; `waiting` wait for an announcement; `finished` and `aborted` end the run.
         round_number: the open or last closed round.
+        last_accepted_round, recorded_reports: as in the announcement.
     """
 
     phase: Literal["idle", "waiting", "finished", "aborted"]
     run_id: RunId | None = None
     round_number: RoundNumber = 0
     last_accepted_round: RoundNumber = 0
+    recorded_reports: RoundNumbers = ()
     detail: Detail | None = None
 
 
 class Receipt(WireMessage):
-    """To one agent: what became of its update or report; it stops sending it again.
+    """To one agent: what became of its update; it stops sending it again.
 
     `accepted` means counted in the open round. Only a later `last_accepted_round` says that the round closed
     with it.
     """
 
-    of: Literal["update", "report"]
     run_id: RunId
     round_number: RoundNumber
     outcome: Literal["accepted", "refused"]

@@ -6,14 +6,9 @@ runs on both. A service is driven by one thread: the driver polls the transport 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-
-class Instant(NamedTuple):
-    """A moment: `monotonic_s` for every duration and deadline, `utc_s` only as a label in records."""
-
-    monotonic_s: float
-    utc_s: float
+from schemas.measures import Instant, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +75,6 @@ class StopRequested:
 
 
 Event = Connected | Disconnected | Received | JobDone | StopRequested
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Bytes since the transport was made, over all its connections.
-
-    *Payload bytes* are application payloads of PUBLISH packets; *packet bytes* are whole MQTT control packets of
-    every kind, both before TLS and TCP.
-    """
-
-    payload_bytes_up: int = 0
-    payload_bytes_down: int = 0
-    packet_bytes_up: int = 0
-    packet_bytes_down: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,107 @@
+"""Who belongs to the federation, as the round engine knows it: presence, silence, and what each has delivered.
+
+Everything here that must survive a crash of the coordinator is in `snapshot`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+REMEMBERED_REPORTS = 8
+"""How many of an agent's latest reports are acknowledged by number."""
+
+UNKNOWN = "unknown"
+"""Refusals of senders that are no member are counted under this name, so that strangers cost no memory."""
+
+
+@dataclass(slots=True)
+class Member:
+    """One agent.
+
+    Attributes:
+        silent: it let a deadline pass and has not been heard of since; it is not selected meanwhile.
+        minor: the schema minor that it announced.
+        last_accepted_round: the last closed round that its update was part of.
+        reports: rounds whose report was appended to the record; `recorded_reports`: those known to be on disk.
+    """
+
+    online: bool = False
+    silent: bool = False
+    minor: int = 0
+    instance: str = ""
+    last_accepted_round: int = 0
+    reports: list[int] = field(default_factory=list)
+    recorded_reports: tuple[int, ...] = ()
+
+    @property
+    def eligible(self) -> bool:
+        """True when the agent can be selected for a round."""
+        return self.online and not self.silent
+
+    def add_report(self, round_number: int) -> bool:
+        """Note a report; False when it is a repetition."""
+        if round_number in self.reports:
+            return False
+        self.reports = [*self.reports, round_number][-REMEMBERED_REPORTS:]
+        return True
+
+
+class Members:
+    """All agents that have ever been online in this run.
+
+    Args:
+        allowed: the only agent ids that may take part, or None for any that the broker lets in.
+    """
+
+    def __init__(self, allowed: frozenset[str] | None = None) -> None:
+        self._allowed = allowed
+        self._members: dict[str, Member] = {}
+
+    def get(self, agent_id: str) -> Member | None:
+        """The member of this id, or None."""
+        return self._members.get(agent_id)
+
+    def admit(self, agent_id: str) -> Member | None:
+        """The member of this id, made new if need be; None when it may not take part."""
+        if self._allowed is not None and agent_id not in self._allowed:
+            return None
+        return self._members.setdefault(agent_id, Member())
+
+    def ids(self) -> list[str]:
+        """All ids, sorted."""
+        return sorted(self._members)
+
+    def eligible(self) -> list[str]:
+        """Ids of the agents that can be selected now, sorted."""
+        return sorted(agent_id for agent_id, member in self._members.items() if member.eligible)
+
+    def online(self) -> list[str]:
+        """Ids of the agents that are there, silent or not, sorted."""
+        return sorted(agent_id for agent_id, member in self._members.items() if member.online)
+
+    def lowest_minor(self) -> int | None:
+        """The lowest schema minor among the agents that are there; None when none is."""
+        return min((member.minor for member in self._members.values() if member.online), default=None)
+
+    def forgive(self) -> None:
+        """Let the silent ones be selected again."""
+        for member in self._members.values():
+            member.silent = False
+
+    def reports_are_durable(self) -> None:
+        """All reports appended so far are on disk."""
+        for member in self._members.values():
+            member.recorded_reports = tuple(member.reports)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a resumed coordinator must know: for each agent, [last accepted round, reports]."""
+        return {
+            agent_id: [member.last_accepted_round, member.reports] for agent_id, member in self._members.items()
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take over what `snapshot` gave; who is there must be learned anew."""
+        for agent_id, (last_accepted_round, reports) in snapshot.items():
+            member = self._members.setdefault(agent_id, Member())
+            member.last_accepted_round = last_accepted_round
+            member.reports = list(reports)
+            member.recorded_reports = tuple(reports)

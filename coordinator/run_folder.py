@@ -1,0 +1,311 @@
+"""The folder that holds everything about one run: configuration, records, checkpoints, and who is writing it.
+
+`record.jsonl` holds one JSON line per record, in the order in which things happened. Reports, dashboards and
+replays come from it alone. Nothing here knows what a round is or when one closes.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import secrets
+import string
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from coordinator.durable import make_folder, replace_file, sync_folder
+from schemas.errors import StorageError
+from schemas.identifiers import checked_identifier
+from schemas.records import RECORDS, DeviceRecord, RoundRecord, RunEvent
+
+logger = logging.getLogger(__name__)
+
+Record = RoundRecord | DeviceRecord | RunEvent
+
+RECORD_TYPES = ("round", "device", "event")
+
+_LOCK_TRIES = 3
+_LOCK_PAUSE_S = 0.05
+
+
+def new_run_id(utc_s: float | None = None) -> str:
+    """A run id that is readable and sorts by time, such as `20261123-114500-kqzv`.
+
+    Args:
+        utc_s: the moment in the name; now when None.
+    """
+    moment = time.gmtime(utc_s)
+    tail = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    return f"{time.strftime('%Y%m%d-%H%M%S', moment)}-{tail}"
+
+
+class RunFolder:
+    """One run's folder.
+
+    Any number of processes may read it at any time. Writing takes `lock()`, which one process can hold.
+
+    Attributes:
+        path: the folder itself.
+        run_id: its name.
+        config: what `create` was given.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.run_id = path.name
+        self.config = config
+        self.record_path = path / "record.jsonl"
+        self.cursor_path = path / "metrics.cursor"
+        self.checkpoints_path = path / "checkpoints"
+        self._lock_path = path / "coordinator.lock"
+        self._record_file: _RecordFile | None = None
+
+    @classmethod
+    def create(cls, root: Path, run_id: str, config: Mapping[str, Any]) -> Self:
+        """Make the folder of a new run below `root`, itself made when missing.
+
+        Args:
+            config: anything that JSON can hold; it stays readable as `config.json`.
+
+        Raises:
+            StorageError: the run exists already, or the disk does not allow it.
+        """
+        checked_identifier(run_id, "run id")
+        make_folder(root)
+        path = root / run_id
+        try:
+            path.mkdir(mode=0o755)
+        except FileExistsError as error:
+            raise StorageError(f"the run folder {path} exists already: resume it, or choose another run id") from error
+        except OSError as error:
+            raise StorageError(f"cannot make the run folder {path}: {error.strerror or error}") from error
+        make_folder(path / "checkpoints")
+        replace_file(path / "record.jsonl", ())
+        # Last, so that a folder with a configuration is a complete one.
+        replace_file(path / "config.json", [json.dumps(config, indent=2).encode() + b"\n"])
+        _sync(root)
+        return cls.open(root, run_id)
+
+    @classmethod
+    def open(cls, root: Path, run_id: str) -> Self:
+        """The folder of an existing run.
+
+        Raises:
+            StorageError: there is no such run, or its `config.json` cannot be read.
+        """
+        checked_identifier(run_id, "run id")
+        path = root / run_id / "config.json"
+        try:
+            config = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise StorageError(f"there is no run {run_id!r} in {root}: {path} is missing") from error
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {path}: {error}") from error
+        if not isinstance(config, dict):
+            raise StorageError(f"cannot read {path}: expected a JSON object")
+        return cls(path.parent, config)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing; the lock goes with the process, however that ends.
+
+        A line that was cut off when the last writer died is removed from `record.jsonl`: its `append` had not
+        returned, so nobody relies on it.
+
+        Raises:
+            StorageError: another process holds it (the text names its pid), or the folder is not writable.
+        """
+        fd = self._locked_fd()
+        try:
+            self._record_file = _RecordFile(self.record_path)
+            yield
+        finally:
+            if self._record_file is not None:
+                self._record_file.close()
+                self._record_file = None
+            os.close(fd)
+
+    def append(self, record: Record) -> None:
+        """Add one line to `record.jsonl`; only inside `lock()`.
+
+        The line is with the operating system when this returns: it outlives this process, whatever happens to it.
+        A power cut can cost the lines since the last round record or `sync()`, as those alone force everything
+        before them onto the disk. After an error the file is as it was before, and may be appended to again.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
+        self._open_record().append(record.model_dump_json().encode() + b"\n", durable=record.type == "round")
+
+    def sync(self) -> None:
+        """Force everything appended onto the disk."""
+        self._open_record().sync()
+
+    def records(self, types: Collection[str] = RECORD_TYPES) -> list[Record]:
+        """What happened, in order; of records with the same key, the last one, in the first one's place.
+
+        Args:
+            types: of `round`, `device` and `event`, those wanted: leaving out devices saves time and memory.
+        """
+        kept: dict[object, Record] = {}
+        for line in read_lines(self.record_path):
+            record = parse_record(line, self.record_path)
+            if record is not None and record.type in types:
+                kept[record.key] = record
+        return list(kept.values())
+
+    def lock_holder(self) -> int | None:
+        """The pid of the process that is writing this run now, or None."""
+        try:
+            fd = os.open(self._lock_path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"cannot read {self._lock_path}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return _read_pid(fd)
+        finally:
+            os.close(fd)
+        return None
+
+    def _open_record(self) -> "_RecordFile":
+        if self._record_file is None:
+            raise StorageError(f"{self.record_path} may only be written while the run's lock is held")
+        return self._record_file
+
+    def _locked_fd(self) -> int:
+        try:
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(f"cannot write {self._lock_path}: {error.strerror or error}") from error
+        if not _try_lock(fd):
+            pid = _read_pid(fd) or "unknown"
+            os.close(fd)
+            raise StorageError(f"the run {self.run_id} in {self.path} is in use by another process, pid {pid}")
+        with contextlib.suppress(OSError):  # only a courtesy to whoever finds the run locked
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        return fd
+
+
+class _RecordFile:
+    """`record.jsonl` open for appending, by its only writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise self._error(error) from error
+        try:
+            size = os.fstat(self._fd).st_size
+            self._size = _end_of_last_line(self._fd, size)
+            self._torn = self._size < size
+            self._mend()
+        except OSError as error:
+            os.close(self._fd)
+            raise self._error(error) from error
+
+    def append(self, line: bytes, *, durable: bool) -> None:
+        try:
+            self._mend()
+            self._torn = True
+            if os.write(self._fd, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # otherwise the next append mends it
+                self._mend()
+            raise self._error(error) from error
+        self._size += len(line)
+        self._torn = False
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _mend(self) -> None:
+        """Cut off what an append that failed half-way has left behind."""
+        if self._torn:
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
+
+    def _error(self, error: OSError) -> StorageError:
+        return StorageError(f"cannot write {self._path}: {error.strerror or error}")
+
+
+def read_lines(path: Path, offset: int = 0) -> Iterator[bytes]:
+    """The complete lines of a file from `offset` on, newline included; one being written just now is left out.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                yield line
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_record(line: bytes, path: Path) -> Record | None:
+    """The record of a line; None, with a warning, for one that a newer release or a failing disk has written."""
+    try:
+        return RECORDS.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        logger.warning("skipped a line of %s that is not a record: %s: %.80r", path, first["msg"], line)
+        return None
+
+
+def _end_of_last_line(fd: int, size: int, block_bytes: int = 65536) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - block_bytes)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _try_lock(fd: int) -> bool:
+    for attempt in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # `lock_holder` of somebody who lists runs holds it for a moment, too.
+            if attempt + 1 < _LOCK_TRIES:
+                time.sleep(_LOCK_PAUSE_S)
+            continue
+        return True
+    return False
+
+
+def _read_pid(fd: int) -> int | None:
+    text = os.pread(fd, 20, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _sync(folder: Path) -> None:
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        raise StorageError(f"cannot write the folder {folder}: {error.strerror or error}") from error

@@ -53,10 +53,11 @@ class AgentSeen:
 
 @dataclass(frozen=True, slots=True)
 class AgentAsked:
-    """An agent asked for something."""
+    """An agent asked for something, in a message of schema minor `minor`."""
 
     agent_id: str
     request: AgentRequest
+    minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +219,10 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Append a record to the run's folder; a round's record is made durable together with all before it."""
+    """Append a record to the run's folder; `durable` puts it and all before it on disk before going on."""
 
     record: RoundRecord | DeviceRecord | RunEvent
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

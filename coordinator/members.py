@@ -78,14 +78,9 @@ class Members:
         """Ids of the agents that are there, silent or not, sorted."""
         return sorted(agent_id for agent_id, member in self._members.items() if member.online)
 
-    def lowest_minor(self) -> int | None:
-        """The lowest schema minor among the agents that are there; None when none is."""
-        return min((member.minor for member in self._members.values() if member.online), default=None)
-
-    def forgive(self) -> None:
-        """Let the silent ones be selected again."""
-        for member in self._members.values():
-            member.silent = False
+    def lowest_minor(self, otherwise: int) -> int:
+        """The lowest schema minor among the agents that are there; `otherwise` when none is."""
+        return min((member.minor for member in self._members.values() if member.online), default=otherwise)
 
     def reports_are_durable(self) -> None:
         """All reports appended so far are on disk."""
@@ -94,9 +89,7 @@ class Members:
 
     def snapshot(self) -> dict[str, Any]:
         """What a resumed coordinator must know: for each agent, [last accepted round, reports]."""
-        return {
-            agent_id: [member.last_accepted_round, member.reports] for agent_id, member in self._members.items()
-        }
+        return {agent_id: [member.last_accepted_round, member.reports] for agent_id, member in self._members.items()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Take over what `snapshot` gave; who is there must be learned anew."""

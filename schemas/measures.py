@@ -26,9 +26,7 @@ class Traffic:
 
     def copy(self) -> "Traffic":
         """The counts as they are now."""
-        return Traffic(
-            self.payload_bytes_up, self.payload_bytes_down, self.packet_bytes_up, self.packet_bytes_down
-        )
+        return Traffic(self.payload_bytes_up, self.payload_bytes_down, self.packet_bytes_up, self.packet_bytes_down)
 
     def since(self, earlier: "Traffic") -> "Traffic":
         """What was added after `earlier` was copied."""

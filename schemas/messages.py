@@ -134,14 +134,14 @@ class Standing(WireMessage):
     """To one agent: where the run stands when nothing is wanted from it now.
 
     Attributes:
-        phase: `idle` no run; `waiting` wait for an announcement; `finished` and `aborted` end the run.
-        round_number: the open or last closed round.
+        phase: `waiting` wait for an announcement; `finished` and `aborted` end the run.
+        closed_round: the last closed round: work on it and on earlier ones can stop.
         last_accepted_round, recorded_reports: as in the announcement.
     """
 
-    phase: Literal["idle", "waiting", "finished", "aborted"]
-    run_id: RunId | None = None
-    round_number: RoundNumber = 0
+    phase: Literal["waiting", "finished", "aborted"]
+    run_id: RunId
+    closed_round: RoundNumber
     last_accepted_round: RoundNumber = 0
     recorded_reports: RoundNumbers = ()
     detail: Detail | None = None
@@ -210,10 +210,10 @@ class AgentReport(WireMessage):
 
 
 class CoordinatorStatus(WireMessage):
-    """The coordinator is there (retained), or gone (its last will): what anyone may know of the run.
+    """The coordinator is there (retained), or gone (its last will). An agent answers a new session with its status.
 
     Attributes:
-        session: drawn anew at each start of the coordinator, so that two of them notice each other.
+        session: drawn anew at each start of the coordinator, so that agents and a second coordinator notice.
         claim: True while a coordinator that has just started asks whether another one is there.
     """
 
@@ -221,8 +221,6 @@ class CoordinatorStatus(WireMessage):
     session: Annotated[str, Field(max_length=32)]
     claim: bool = False
     run_id: RunId | None = None
-    round_number: RoundNumber = 0
-    phase: Annotated[str, Field(max_length=20)] = "idle"
 
 
 class BlobHeader(WireMessage):

@@ -1,0 +1,1 @@
+"""The coordinator: opens rounds, averages updates, keeps the record."""

@@ -1,0 +1,93 @@
+"""A round that is open: who was selected, what has arrived, and when it may close."""
+
+from dataclasses import dataclass, field
+
+from coordinator.events import RoundTimes
+from coordinator.pulls import Pulls
+from coordinator.rules import RoundRules
+from coordinator.strategy import Aggregator
+from schemas.messages import ModelOffer
+from schemas.records import RoundRecord
+
+
+@dataclass(slots=True)
+class OpenRound:
+    """One attempt at one round.
+
+    Attributes:
+        deadline_s: monotonic; moved when the broker was out of reach.
+        started_at: UTC seconds of the announcement, the timestamp of the round's points.
+        blob: the model as it is sent; `offer` describes it.
+        latencies_s: agent -> announcement to counted update.
+    """
+
+    number: int
+    attempt: int
+    selected: frozenset[str]
+    deadline_s: float
+    started_at: float
+    blob: bytes
+    offer: ModelOffer
+    aggregator: Aggregator
+    times: RoundTimes
+    pulls: Pulls
+    accepted: set[str] = field(default_factory=set)
+    latencies_s: dict[str, float] = field(default_factory=dict)
+    loss_sum: float = 0.0
+    loss_examples: int = 0
+
+    def missing(self) -> list[str]:
+        """Selected agents whose update has not been counted, sorted."""
+        return sorted(self.selected - self.accepted)
+
+    def wants(self, agent_id: str) -> bool:
+        """True while this agent's update is waited for."""
+        return agent_id in self.selected and agent_id not in self.accepted
+
+    def accept(self, agent_id: str, num_examples: int, loss: float | None, now_s: float) -> None:
+        """Note that an update was added to the aggregate."""
+        self.accepted.add(agent_id)
+        self.latencies_s[agent_id] = now_s - self.times.opened_s
+        self.times.last_update_s = now_s
+        if loss is not None:
+            self.loss_sum += loss * num_examples
+            self.loss_examples += num_examples
+
+    def meets(self, rules: RoundRules) -> bool:
+        """True when the round may close at its deadline."""
+        return len(self.accepted) >= rules.min_updates and rules.required_agents <= self.accepted
+
+    def may_close_early(self, rules: RoundRules) -> bool:
+        """True when nothing more needs to be waited for."""
+        everyone = len(self.accepted) == len(self.selected)
+        enough = rules.quorum is not None and len(self.accepted) >= rules.quorum
+        return (everyone or enough) and self.meets(rules)
+
+    def record(self, run_id: str, model_sha256: str, refused: dict[str, dict[str, int]], ignored: int) -> RoundRecord:
+        """The round's record, as far as it is known when the round closes."""
+        traffic = self.times.traffic
+        return RoundRecord(
+            run_id=run_id,
+            round_number=self.number,
+            attempt=self.attempt,
+            started_at=self.started_at,
+            selected=tuple(sorted(self.selected)),
+            accepted=tuple(sorted(self.accepted)),
+            refused=refused,
+            ignored_fields=ignored,
+            duration_s=0.0,
+            broadcast_s=self.times.broadcast_s,
+            wait_s=max(0.0, self.times.closed_s - self.times.opened_s - self.times.broadcast_s),
+            aggregate_s=self.times.aggregate_s,
+            checkpoint_s=0.0,
+            evaluate_s=0.0,
+            num_examples=self.aggregator.num_examples,
+            train_loss=self.loss_sum / self.loss_examples if self.loss_examples else None,
+            loss=None,
+            accuracy=None,
+            model_sha256=model_sha256,
+            payload_bytes_up=traffic.payload_bytes_up,
+            payload_bytes_down=traffic.payload_bytes_down,
+            packet_bytes_up=traffic.packet_bytes_up,
+            packet_bytes_down=traffic.packet_bytes_down,
+        )

@@ -1,0 +1,96 @@
+"""What an agent says to the coordinator, as `Publish` actions: one method per message, no decisions."""
+
+import hashlib
+from dataclasses import dataclass
+
+from edge_agent.events import PendingUpdate, Publish, TrainingFinished
+from schemas import wire
+from schemas.chunks import cut, num_chunks
+from schemas.messages import (
+    AgentReport,
+    AgentRequest,
+    AgentStatus,
+    BlobHeader,
+    RoundAnnouncement,
+    RoundRef,
+    UpdateOffer,
+)
+from schemas.topics import Address, Kind
+from schemas.versions import CURRENT
+from schemas.weights import encode
+
+REQUEST_EXPIRY_S = 60
+UPDATE_EXPIRY_S = 3600
+
+
+@dataclass(slots=True)
+class Letters:
+    """Writes one agent's messages in the schema minor that the coordinator last wrote to it."""
+
+    agent_id: str
+    instance: str
+    minor: int = CURRENT.minor
+
+    def status(self, *, online: bool = True) -> Publish:
+        """The agent's status, retained; always in our own minor, as that is how it is announced."""
+        message = AgentStatus(state="online" if online else "offline", instance=self.instance)
+        return Publish(Address(Kind.STATUS, self.agent_id), wire.encode(message), retain=True)
+
+    def ask_state(self) -> Publish:
+        """Ask what is going on."""
+        return self._request(AgentRequest(want="state"))
+
+    def ask_model(self, run_id: str, round_number: int) -> Publish:
+        """Ask for the whole model."""
+        return self._request(AgentRequest(want="model", round=RoundRef(run_id=run_id, round_number=round_number)))
+
+    def ask_chunks(self, run_id: str, round_number: int, first: int, count: int) -> Publish:
+        """Ask for some chunks of the model."""
+        ref = RoundRef(run_id=run_id, round_number=round_number)
+        return self._request(AgentRequest(want="chunks", round=ref, first=first, count=count))
+
+    def update_blob(self, announcement: RoundAnnouncement, result: TrainingFinished) -> bytes:
+        """The blob of an update: the same result always gives the same bytes."""
+        header = BlobHeader(
+            kind="update",
+            run_id=result.run_id,
+            round_number=result.round_number,
+            sender=self.agent_id,
+            base_sha256=announcement.model.sha256,
+            num_examples=result.num_examples,
+            num_batches=result.num_batches,
+            loss=result.loss,
+        )
+        return encode(result.weights, wire.encode(header, self.minor))
+
+    def update(self, pending: PendingUpdate) -> Publish:
+        """The whole update."""
+        address = Address(Kind.UPDATE, self.agent_id, pending.run_id, pending.round_number)
+        return Publish(address, pending.blob, expiry_s=UPDATE_EXPIRY_S)
+
+    def offer(self, pending: PendingUpdate) -> Publish:
+        """The offer of an update that must be fetched in chunks."""
+        message = UpdateOffer(size_bytes=len(pending.blob), sha256=hashlib.sha256(pending.blob).hexdigest())
+        address = Address(Kind.OFFER, self.agent_id, pending.run_id, pending.round_number)
+        return Publish(address, wire.encode(message, self.minor), expiry_s=UPDATE_EXPIRY_S)
+
+    def chunks(self, pending: PendingUpdate, chunk_bytes: int, first: int, count: int) -> list[Publish]:
+        """Some chunks of the update; those beyond the last one are left out."""
+        sha256 = hashlib.sha256(pending.blob).hexdigest()
+        end = min(first + count, num_chunks(len(pending.blob), chunk_bytes))
+        return [
+            Publish(
+                Address(Kind.UPDATE_CHUNK, self.agent_id, pending.run_id, pending.round_number, index),
+                cut(pending.blob, sha256, chunk_bytes, index, self.minor),
+                expiry_s=UPDATE_EXPIRY_S,
+            )
+            for index in range(first, end)
+        ]
+
+    def report(self, run_id: str, round_number: int, report: AgentReport) -> Publish:
+        """The measurements of a round."""
+        return Publish(Address(Kind.REPORT, self.agent_id, run_id, round_number), wire.encode(report, self.minor))
+
+    def _request(self, message: AgentRequest) -> Publish:
+        address = Address(Kind.REQUEST, self.agent_id)
+        return Publish(address, wire.encode(message, self.minor), expiry_s=REQUEST_EXPIRY_S)

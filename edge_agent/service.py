@@ -1,0 +1,213 @@
+"""Joins the participant engine to the world: messages become events, actions become calls. No decisions here."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edge_agent import sensors
+from edge_agent.engine import ParticipantEngine
+from edge_agent.events import (
+    Action,
+    ConnectionGained,
+    ConnectionLost,
+    End,
+    Event,
+    ForgetCarriesBefore,
+    ForgetOtherRuns,
+    ForgetUpdate,
+    KeepUpdate,
+    Measure,
+    Measured,
+    Publish,
+    StartTraining,
+    StopAsked,
+    StopTraining,
+    Tell,
+    TimePassed,
+    TrainingFailed,
+    TrainingFinished,
+)
+from edge_agent.inbox import Inbox
+from edge_agent.spool import Spool
+from edge_agent.trainer import RoundTrainer
+from schemas.errors import StorageError, TransportError
+from schemas.measures import Instant, Traffic
+from schemas.topics import Topics
+from transport.ports import (
+    Connected,
+    Disconnected,
+    JobDone,
+    Jobs,
+    Message,
+    Received,
+    StopRequested,
+    Transport,
+)
+from transport.ports import Event as TransportEvent
+
+log = logging.getLogger(__name__)
+
+
+def measure(run_id: str, round_number: int, traffic: Traffic) -> Measured:
+    """What this device measures right now."""
+    return Measured(
+        run_id=run_id,
+        round_number=round_number,
+        traffic=traffic,
+        cpu_s=sensors.cpu_seconds(),
+        peak_rss_bytes=sensors.peak_rss_bytes(),
+        cpu_temperature_c=sensors.cpu_temperature_c(),
+        throttled=sensors.throttled(),
+    )
+
+
+@dataclass(slots=True)
+class Outside:
+    """All that an agent's service acts on."""
+
+    topics: Topics
+    agent_id: str
+    transport: Transport
+    jobs: Jobs
+    spool: Spool
+    trainer: RoundTrainer
+    measure: Callable[[str, int, Traffic], Measured] = measure
+
+
+@dataclass(slots=True)
+class _Training:
+    """The training that is wanted now; the job's name tells its result from those of abandoned ones."""
+
+    name: str
+    run_id: str
+    round_number: int
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class AgentService:
+    """One agent, to be driven by `transport.driver`.
+
+    Attributes:
+        taken_over: True when another process connected under this agent's id; this one then ends for good.
+    """
+
+    def __init__(self, engine: ParticipantEngine, outside: Outside) -> None:
+        self._engine = engine
+        self._outside = outside
+        self._inbox = Inbox(outside.topics, outside.agent_id)
+        self._training: _Training | None = None
+        self._trainings = 0
+        self._finished = False
+        self.taken_over = False
+
+    @property
+    def finished(self) -> bool:
+        """True when the driver should return."""
+        return self._finished
+
+    @property
+    def phase(self) -> str:
+        """What the agent is doing, in a word."""
+        return self._engine.phase.value
+
+    def wake_at_s(self) -> float:
+        """Monotonic time of the next thing that becomes due."""
+        return self._engine.wake_at_s()
+
+    def on_time(self, now: Instant) -> None:
+        """Do what is due."""
+        self._handle(TimePassed(), now)
+
+    def on_event(self, event: TransportEvent, now: Instant) -> None:
+        """Take one event from the transport, a job or the driver."""
+        match event:
+            case Received(message=message):
+                self._handle(self._inbox.read(message.topic, message.payload), now)
+            case Connected(max_packet_bytes=max_packet_bytes):
+                log.info("connected to the broker")
+                self._handle(ConnectionGained(max_packet_bytes), now)
+            case Disconnected(final=True):
+                log.error(
+                    "another process connected as agent %s: this one ends. Give every device its own agent id.",
+                    self._outside.agent_id,
+                )
+                self.taken_over = self._finished = True
+            case Disconnected(reason=reason):
+                log.warning("not connected: %s", reason)
+                self._handle(ConnectionLost(), now)
+            case JobDone():
+                self._on_job_done(event, now)
+            case StopRequested():
+                self._handle(StopAsked(), now)
+
+    def _on_job_done(self, event: JobDone, now: Instant) -> None:
+        training = self._training
+        if training is None or event.name != training.name:
+            return
+        self._training = None
+        if isinstance(event.result, TrainingFinished):
+            self._handle(event.result, now)
+        else:
+            log.error("training of round %d failed", training.round_number, exc_info=event.error)
+            self._handle(TrainingFailed(training.run_id, training.round_number, str(event.error)), now)
+
+    def _handle(self, event: Event, now: Instant) -> None:
+        for action in self._engine.handle(event, now):
+            self._perform(action, now)
+
+    def _perform(self, action: Action, now: Instant) -> None:
+        spool = self._outside.spool
+        match action:
+            case Publish():
+                self._publish(action)
+            case StartTraining():
+                self._start_training(action)
+            case StopTraining():
+                self._stop_training()
+            case KeepUpdate(update=update):
+                try:
+                    spool.keep(update)
+                except StorageError as error:
+                    log.error("%s: after a restart this round would be trained again", error)
+            case ForgetUpdate():
+                spool.forget_update(action.run_id, action.round_number, accepted=action.accepted)
+            case ForgetCarriesBefore():
+                spool.forget_carries_before(action.run_id, action.round_number)
+            case ForgetOtherRuns():
+                spool.forget_other_runs(action.run_id)
+            case Measure():
+                self._handle(
+                    self._outside.measure(action.run_id, action.round_number, self._outside.transport.traffic), now
+                )
+            case Tell():
+                log.log(logging.WARNING if action.warning else logging.INFO, "%s", action.text)
+            case End():
+                self._stop_training()
+                self._finished = True
+
+    def _publish(self, action: Publish) -> None:
+        topic = self._outside.topics.build(action.address)
+        try:
+            self._outside.transport.publish(Message(topic, action.payload, action.retain, action.expiry_s))
+        except TransportError as error:
+            log.error("cannot send %s: %s", topic, error)
+
+    def _start_training(self, action: StartTraining) -> None:
+        self._trainings += 1
+        announcement = action.announcement
+        name = f"train-{self._trainings}"
+        training = _Training(name, announcement.run_id, announcement.round_number)
+        self._training = training
+        log.info(
+            "run_id=%s round_number=%d: training %d batches",
+            announcement.run_id,
+            announcement.round_number,
+            announcement.plan.local_batches,
+        )
+        self._outside.jobs.submit(name, lambda: self._outside.trainer.train(action, training.stop.is_set))
+
+    def _stop_training(self) -> None:
+        if self._training is not None:
+            self._training.stop.set()
+            self._training = None

@@ -1,0 +1,30 @@
+"""The one fixture that several suites share: a real broker for the whole test session."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from mosquitto.broker import BrokerMissingError, PrivateBroker, find_mosquitto
+
+BROKER_USERS = ("coordinator", "monitor", "pi-1", "pi-2", "pi-3", "pi-4", "pi-5")
+
+
+@pytest.fixture(scope="session")
+def mosquitto_program() -> str:
+    """Path of Mosquitto. Where it is missing the test is skipped, but in CI it fails."""
+    try:
+        return find_mosquitto()
+    except BrokerMissingError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def broker(mosquitto_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBroker]:
+    """A broker with passwords and ACL that all tests share: leave it running, and clear what you retain."""
+    assert mosquitto_program
+    passwords = {user: f"password of {user}" for user in BROKER_USERS}
+    with PrivateBroker(tmp_path_factory.mktemp("broker"), passwords) as private_broker:
+        yield private_broker

@@ -125,9 +125,11 @@ def render(folder: Path, settings: BrokerSettings) -> RenderedBroker:
         password_file=folder / "passwords" if settings.passwords else None,
         data_folder=folder / "data",
     )
+    config = render_config(settings, rendered)
+    acl = render_acl(settings.topic_prefix)
     rendered.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(rendered.config_file, render_config(settings, rendered))
-    _write(rendered.acl_file, render_acl(settings.topic_prefix))
+    _write(rendered.config_file, config)
+    _write(rendered.acl_file, acl)
     if rendered.password_file is not None:
         _write(rendered.password_file, password_lines(settings.passwords))
     return rendered

@@ -1,0 +1,103 @@
+"""Who may import what: reads every import of our packages and holds it against the rules written here.
+
+The rules keep both engines pure (no clock, no disk, no network, no torch) and the two sides apart.
+"""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+ALLOWED: dict[str, set[str]] = {
+    "schemas": set(),
+    "transport": {"schemas"},
+    "learning": {"schemas"},
+    "mosquitto": {"schemas"},
+    "edge_agent": {"schemas", "transport", "learning"},
+    "coordinator": {"schemas", "transport", "learning"},
+    "simulation": {"schemas", "transport", "learning", "mosquitto", "edge_agent", "coordinator"},
+}
+"""Which of our packages a package may import, besides itself."""
+
+ALLOWED_TO_FILE: dict[str, set[str]] = {
+    "coordinator/cli.py": {"simulation"},  # inside the commands that simulate, see below
+    "coordinator/demo.py": {"mosquitto"},  # starts a private broker
+}
+
+PURE = (
+    "coordinator/engine.py",
+    "coordinator/aggregation.py",
+    "coordinator/selection.py",
+    "edge_agent/engine.py",
+)
+FORBIDDEN_IN_PURE = {"transport", "torch", "time", "os", "random", "logging"}
+
+ONE_ADAPTER = {"paho": "transport", "influxdb_client": "coordinator"}
+"""Libraries that one module alone may import, and the package that it belongs to."""
+
+
+def sources() -> list[str]:
+    """Every module of our packages, as a path from the root of the repository."""
+    found = [path for package in ALLOWED for path in (ROOT / package).rglob("*.py")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def imported(nodes: list[ast.AST]) -> set[str]:
+    """The top-level names that these nodes import."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that a module's dependencies can be read off"
+            assert node.module is not None
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def imports_of(source: str) -> set[str]:
+    """Everything that a module imports, wherever in the file."""
+    return imported(list(ast.walk(ast.parse((ROOT / source).read_text()))))
+
+
+def existing(files: tuple[str, ...] | list[str]) -> list[str]:
+    return [name for name in files if (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("source", sources())
+def test_module_imports_only_what_its_package_may(source: str) -> None:
+    package = source.split("/", maxsplit=1)[0]
+    allowed = ALLOWED[package] | ALLOWED_TO_FILE.get(source, set()) | {package}
+
+    assert imports_of(source) & ALLOWED.keys() <= allowed
+
+
+@pytest.mark.parametrize("source", existing(PURE))
+def test_pure_module_imports_no_clock_disk_network_or_torch(source: str) -> None:
+    assert imports_of(source) & FORBIDDEN_IN_PURE == set()
+
+
+@pytest.mark.parametrize("source", existing(["coordinator/cli.py"]))
+def test_simulation_is_loaded_only_by_the_command_that_needs_it(source: str) -> None:
+    top_level: list[ast.AST] = list(ast.parse((ROOT / source).read_text()).body)
+
+    assert "simulation" not in imported(top_level)
+
+
+@pytest.mark.parametrize("library", ONE_ADAPTER)
+def test_library_is_imported_in_one_module_only(library: str) -> None:
+    users = [source for source in sources() if library in imports_of(source)]
+
+    assert len(users) <= 1
+    assert {user.split("/")[0] for user in users} <= {ONE_ADAPTER[library]}
+
+
+def test_every_package_is_part_of_the_distribution() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {str(Path(source).parent).replace("/", ".") for source in sources() if Path(source).name == "__init__.py"}
+
+    assert set(listed) == folders
+    assert {source.split("/")[0] for source in sources()} <= set(listed)

@@ -124,7 +124,7 @@ class RoundEngine:
         self._weights = weights
         self._sha256 = digest(weights)
         self._state: Mapping[str, Array] = {}
-        self._session = session
+        self.session = session
         self._open: OpenRound | None = None
         self._attempt = 1
         self._examples = 0
@@ -264,14 +264,14 @@ class RoundEngine:
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
         other = event.status
-        if other.session == self._session:
+        if other.session == self.session:
             return
         if self.phase is Phase.CLAIMING:
             if event.retained:
                 # It may be long dead: give it more time to answer our claim.
                 if other.state == "online":
                     self._until_s = max(self._until_s, self._now.monotonic_s + CLAIM_AFTER_ONLINE_S)
-            elif other.state == "online" and (not other.claim or other.session > self._session):
+            elif other.state == "online" and (not other.claim or other.session > self.session):
                 self._refuse_to_start(other)
         elif event.retained:
             return
@@ -726,7 +726,7 @@ class RoundEngine:
 
     def _publish_status(self, *, claim: bool = False, online: bool = True) -> None:
         message = CoordinatorStatus(
-            state="online" if online else "offline", session=self._session, claim=claim, run_id=self.rules.run_id
+            state="online" if online else "offline", session=self.session, claim=claim, run_id=self.rules.run_id
         )
         self._actions.append(self._letters.status(message))
 

@@ -40,7 +40,7 @@ class Inbox:
             return MessageRefused(topic, str(error))
 
 
-def _event(address: Address, payload: bytes | memoryview) -> Event:
+def _event(address: Address, payload: bytes | memoryview) -> Event:  # noqa: PLR0911 - one return per kind of message
     match address.kind:
         case Kind.MODEL | Kind.AGENT_MODEL:
             return ModelArrived(address.run_id, address.round_number, payload)

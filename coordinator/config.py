@@ -1,0 +1,124 @@
+"""The configuration of a run: a TOML file, checked key by key, and the rules that the round engine needs from it."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from coordinator.rules import MIB, RoundRules
+from schemas.identifiers import AgentId
+from schemas.messages import TrainingPlan
+from transport.settings import BrokerSection, FileSettings, Section
+
+
+class TrainingSection(Section):
+    """`[training]`: what every agent trains in every round.
+
+    Attributes:
+        model: `cnn`, `lstm`, `mlp`, or `module:callable` from `model_path` (which agents must allow as well).
+        local_batches: E; batch_size: B.
+        strategy: how updates become the next model.
+    """
+
+    model: str = "cnn"
+    model_path: Path | None = None
+    local_batches: int = Field(10, ge=1, le=1_000_000)
+    batch_size: int = Field(16, ge=1, le=1_000_000)
+    learning_rate: float = Field(0.05, gt=0)
+    strategy: str = "fedavg"
+    seed: int = Field(1, ge=0, lt=2**63)
+
+
+class RoundsSection(Section):
+    """`[rounds]`: when rounds open, close, repeat and end. See `RoundRules` for each key."""
+
+    count: int = Field(25, ge=1, le=1_000_000)
+    target_accuracy: float | None = Field(None, gt=0, le=1)
+    min_agents: int = Field(1, ge=1)
+    required_agents: tuple[AgentId, ...] = ()
+    allowed_agents: tuple[AgentId, ...] | None = None
+    fraction: float = Field(1.0, gt=0, le=1)
+    min_updates: int = Field(1, ge=1)
+    quorum: int | None = Field(None, ge=1)
+    deadline_s: float = Field(600.0, gt=0, le=30 * 86400)
+    max_attempts: int = Field(3, ge=1, le=1000)
+    patience_s: float = Field(600.0, gt=0)
+    report_grace_s: float = Field(3.0, ge=0)
+    max_update_norm: float = Field(1000.0, gt=0)
+    max_model_mib: int = Field(1024, ge=1, le=65536)
+    chunk_kib: int = Field(8192, ge=16, le=262144)
+
+    @model_validator(mode="after")
+    def _quorum_is_possible(self) -> "RoundsSection":
+        if self.quorum is not None and self.quorum < self.min_updates:
+            raise ValueError(f"quorum {self.quorum} is lower than min_updates {self.min_updates}: no round could close")
+        return self
+
+
+class DataSection(Section):
+    """`[data]`: the held-out test set that the coordinator judges models on.
+
+    Attributes:
+        dataset: `mnist`, `mnist-rgb32`, `digits`, `sequences`, or `none` to run without accuracy.
+        folder: where MNIST lies; looked for in the usual places when not given.
+    """
+
+    dataset: Literal["mnist", "mnist-rgb32", "digits", "sequences", "none"] = "mnist"
+    folder: Path | None = None
+
+
+class RunConfig(FileSettings):
+    """Everything about one run.
+
+    Attributes:
+        run_id: made from the date when not given.
+        runs_folder: every run has a folder of its own in here.
+        threads: CPU threads for evaluation.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="COORDINATOR_")
+
+    run_id: str | None = None
+    runs_folder: Path = Path("runs")
+    threads: int = Field(1, ge=1, le=64)
+    broker: BrokerSection = BrokerSection()
+    training: TrainingSection = TrainingSection()
+    rounds: RoundsSection = RoundsSection()
+    data: DataSection = DataSection()
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """What agents are told to train."""
+        section = self.training
+        return TrainingPlan(
+            model=section.model,
+            local_batches=section.local_batches,
+            batch_size=section.batch_size,
+            learning_rate=section.learning_rate,
+            seed=section.seed,
+            strategy=section.strategy,
+        )
+
+    def rules(self, run_id: str) -> RoundRules:
+        """The rules of the run."""
+        section = self.rounds
+        return RoundRules(
+            run_id=run_id,
+            plan=self.plan,
+            rounds=section.count,
+            target_accuracy=section.target_accuracy,
+            min_agents=section.min_agents,
+            required_agents=frozenset(section.required_agents),
+            fraction=section.fraction,
+            min_updates=section.min_updates,
+            quorum=section.quorum,
+            deadline_s=section.deadline_s,
+            max_attempts=section.max_attempts,
+            patience_s=section.patience_s,
+            report_grace_s=section.report_grace_s,
+            max_update_norm=section.max_update_norm,
+            max_model_bytes=section.max_model_mib * MIB,
+            chunk_bytes=section.chunk_kib * 1024,
+            evaluate=self.data.dataset != "none",
+        )

@@ -1,0 +1,160 @@
+"""Start and resume runs: puts the round engine, a broker, a folder and a test set together. No decisions here."""
+
+import platform
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from coordinator import checkpoints
+from coordinator.config import RunConfig
+from coordinator.engine import RoundEngine
+from coordinator.run_folder import RunFolder, new_run_id
+from coordinator.service import CoordinatorService, Observer, Outside, Score
+from coordinator.store import FolderStore
+from coordinator.strategies import make_strategy
+from schemas import wire
+from schemas.identifiers import COORDINATOR_ID
+from schemas.messages import CoordinatorStatus
+from schemas.records import RoundRecord
+from schemas.topics import Address, Kind
+from schemas.weights import Weights, digest
+from transport.driver import drive, system_clock
+from transport.jobs import ThreadJobs
+from transport.mqtt import MqttTransport
+from transport.ports import Message, SessionSpec
+
+SESSION_EXPIRY_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        outcome: `finished`, `aborted` or `stopped`; `detail` says why.
+        model_sha256: digest of the last closed round's model.
+    """
+
+    run_id: str
+    outcome: str
+    detail: str
+    folder: Path
+    model_sha256: str
+
+
+def start(config: RunConfig, observer: Observer | None = None) -> RunResult:
+    """Make a new run and drive it to its end.
+
+    Raises:
+        FederationError: before anything is sent, when something in the configuration cannot work.
+    """
+    run_id = config.run_id or new_run_id()
+    described = config.model_dump(mode="json") | {"run_id": run_id, "environment": environment()}
+    make_strategy(config.training.strategy)
+    evaluate, weights = prepare(config)
+    folder = RunFolder.create(config.runs_folder, run_id, described)
+    return _drive(config, folder, weights, evaluate, observer)
+
+
+def resume(runs_folder: Path, run_id: str, observer: Observer | None = None) -> RunResult:
+    """Go on with a run that was stopped or killed, from its last checkpoint; the round that was open is reopened.
+
+    Raises:
+        StorageError: there is no such run, or another process is running it.
+    """
+    folder = RunFolder.open(runs_folder, run_id)
+    config = saved_config(folder)
+    evaluate, weights = prepare(config)
+    return _drive(config, folder, weights, evaluate, observer)
+
+
+def saved_config(folder: RunFolder) -> RunConfig:
+    """The configuration that a run was started with."""
+    kept = {key: value for key, value in folder.config.items() if key in RunConfig.model_fields}
+    return RunConfig(**kept)
+
+
+def prepare(config: RunConfig) -> tuple[Callable[[Weights], Score], Weights]:
+    """The evaluation and the initial model of a run, with torch and the test set loaded."""
+    import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only read
+
+    from learning.evaluation import evaluate  # noqa: PLC0415
+    from learning.models import build_model, check_fits  # noqa: PLC0415
+    from learning.parameters import get_weights  # noqa: PLC0415
+
+    torch.set_num_threads(config.threads)
+    module = build_model(config.training.model, config.training.seed, config.training.model_path)
+    weights = get_weights(module)
+    if config.data.dataset == "none":
+        return lambda _weights: Score(0.0, 0.0), weights
+    from learning.datasets import load_dataset  # noqa: PLC0415
+
+    test = load_dataset(config.data.dataset, config.data.folder).test
+    check_fits(module, test)
+
+    def score(candidate: Weights) -> Score:
+        result = evaluate(module, candidate, test)
+        return Score(result.loss, result.accuracy)
+
+    return score, weights
+
+
+def environment() -> dict[str, str]:
+    """What a result may depend on, for the record."""
+    packages = ("federation", "torch", "numpy", "safetensors", "paho-mqtt", "pydantic")
+    versions = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def build_engine(config: RunConfig, folder: RunFolder, weights: Weights) -> RoundEngine:
+    """The engine of a run, with its last checkpoint restored when there is one."""
+    checkpoint = checkpoints.load_latest(folder.checkpoints_path)
+    allowed = config.rounds.allowed_agents
+    engine = RoundEngine(
+        config.rules(folder.run_id),
+        make_strategy(config.training.strategy),
+        checkpoint.weights if checkpoint else weights,
+        session=secrets.token_hex(6),
+        allowed=frozenset(allowed) if allowed is not None else None,
+    )
+    if checkpoint is not None:
+        recorded = [record for record in folder.records(("round",)) if isinstance(record, RoundRecord)]
+        last = next((r for r in reversed(recorded) if r.round_number == checkpoint.round_number), None)
+        engine.restore(checkpoint.snapshot, checkpoint.state, last)
+    return engine
+
+
+def _drive(
+    config: RunConfig,
+    folder: RunFolder,
+    weights: Weights,
+    evaluate: Callable[[Weights], Score],
+    observer: Observer | None,
+) -> RunResult:
+    topics = config.broker.topics
+    with folder.lock():
+        engine = build_engine(config, folder, weights)
+        gone = CoordinatorStatus(state="offline", session=engine.session, run_id=folder.run_id)
+        will = Message(topics.build(Address(Kind.COORDINATOR_STATUS)), wire.encode(gone, 0), retain=True)
+        # One client id per run: resuming a run takes over its session, another run's coordinator has its own.
+        session = SessionSpec(
+            name=f"{COORDINATOR_ID}-{folder.run_id}",
+            filters=tuple(topics.coordinator_filters()),
+            will=will,
+            session_expiry_s=SESSION_EXPIRY_S,
+        )
+        transport = MqttTransport(session, config.broker.address())
+        jobs = ThreadJobs()
+        outside = Outside(topics, transport, jobs, FolderStore(folder), evaluate, system_clock, observer)
+        service = CoordinatorService(engine, outside)
+        drive(service, transport, jobs)
+    return RunResult(folder.run_id, service.outcome, service.detail, folder.path, digest(engine.model))

@@ -1,0 +1,65 @@
+"""Put an agent together: engine, connection, state folder and trainer. No decisions here."""
+
+import secrets
+from dataclasses import dataclass
+
+from edge_agent.config import AgentConfig
+from edge_agent.engine import ParticipantEngine
+from edge_agent.service import AgentService, Outside
+from edge_agent.spool import Spool
+from edge_agent.trainer import RoomTrainer
+from schemas import wire
+from schemas.measures import Traffic
+from schemas.messages import AgentStatus
+from schemas.topics import Address, Kind
+from transport.driver import drive
+from transport.jobs import ThreadJobs
+from transport.mqtt import MqttTransport
+from transport.ports import Message, SessionSpec
+
+SESSION_EXPIRY_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """How an agent's process ended.
+
+    Attributes:
+        traffic: all that it sent and received.
+        taken_over: another process has connected under its id.
+    """
+
+    traffic: Traffic
+    taken_over: bool
+
+
+def run(config: AgentConfig) -> AgentResult:
+    """Run the agent until it is told to stop.
+
+    Raises:
+        FederationError: the data, the state folder or the broker's settings cannot be used.
+    """
+    import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only check
+
+    from learning.folders import load_folder  # noqa: PLC0415
+
+    torch.set_num_threads(config.threads)
+    examples = load_folder(config.data_folder)
+    topics, agent_id = config.broker.topics, config.agent_id
+    spool = Spool(config.state_folder, agent_id)
+    run_id, pending, carries = spool.load()
+    instance = secrets.token_hex(6)
+    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id)
+    gone = wire.encode(AgentStatus(state="offline", instance=instance))
+    session = SessionSpec(
+        name=agent_id,
+        filters=tuple(topics.agent_filters(agent_id)),
+        will=Message(topics.build(Address(Kind.STATUS, agent_id)), gone, retain=True),
+        session_expiry_s=SESSION_EXPIRY_S,
+    )
+    transport = MqttTransport(session, config.broker.address())
+    jobs = ThreadJobs()
+    trainer = RoomTrainer(agent_id, examples, config.model_path)
+    service = AgentService(engine, Outside(topics, agent_id, transport, jobs, spool, trainer))
+    drive(service, transport, jobs)
+    return AgentResult(transport.traffic, service.taken_over)

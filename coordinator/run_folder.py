@@ -6,7 +6,6 @@ replays come from it alone. Nothing here knows what a round is or when one close
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,9 +18,10 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from coordinator import file_lock
 from coordinator.durable import make_folder, replace_file, sync_folder
 from schemas.errors import StorageError
-from schemas.identifiers import checked_identifier
+from schemas.identifiers import checked_identifier, is_identifier
 from schemas.records import RECORDS, DeviceRecord, RoundRecord, RunEvent
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,6 @@ logger = logging.getLogger(__name__)
 Record = RoundRecord | DeviceRecord | RunEvent
 
 RECORD_TYPES = ("round", "device", "event")
-
-_LOCK_TRIES = 3
-_LOCK_PAUSE_S = 0.05
 
 
 def new_run_id(utc_s: float | None = None) -> str:
@@ -43,6 +40,19 @@ def new_run_id(utc_s: float | None = None) -> str:
     moment = time.gmtime(utc_s)
     tail = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
     return f"{time.strftime('%Y%m%d-%H%M%S', moment)}-{tail}"
+
+
+def list_runs(root: Path) -> list["RunFolder"]:
+    """The runs below `root`, newest first; folders without a configuration are no runs.
+
+    Raises:
+        StorageError: `root` cannot be read. One that does not exist holds no runs.
+    """
+    try:
+        found = [(path.stat().st_mtime_ns, path.parent.name) for path in root.glob("*/config.json")]
+    except OSError as error:
+        raise StorageError(f"cannot read the folder {root}: {error.strerror or error}") from error
+    return [RunFolder.open(root, name) for _, name in sorted(found, reverse=True) if is_identifier(name)]
 
 
 class RunFolder:
@@ -63,6 +73,7 @@ class RunFolder:
         self.record_path = path / "record.jsonl"
         self.cursor_path = path / "metrics.cursor"
         self.checkpoints_path = path / "checkpoints"
+        self.shipping_lock_path = path / "metrics.lock"
         self._lock_path = path / "coordinator.lock"
         self._record_file: _RecordFile | None = None
 
@@ -121,27 +132,26 @@ class RunFolder:
         Raises:
             StorageError: another process holds it (the text names its pid), or the folder is not writable.
         """
-        fd = self._locked_fd()
-        try:
+        with file_lock.hold(self._lock_path, f"the run {self.run_id}"):
             self._record_file = _RecordFile(self.record_path)
-            yield
-        finally:
-            if self._record_file is not None:
+            try:
+                yield
+            finally:
                 self._record_file.close()
                 self._record_file = None
-            os.close(fd)
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, *, durable: bool = False) -> None:
         """Add one line to `record.jsonl`; only inside `lock()`.
 
         The line is with the operating system when this returns: it outlives this process, whatever happens to it.
-        A power cut can cost the lines since the last round record or `sync()`, as those alone force everything
-        before them onto the disk. After an error the file is as it was before, and may be appended to again.
+        A power cut can cost the lines since the last round record, durable record or `sync()`, as those alone
+        force everything before them onto the disk. After an error the file is as it was, and may be appended to
+        again.
 
         Raises:
             StorageError: the disk is full or not writable.
         """
-        self._open_record().append(record.model_dump_json().encode() + b"\n", durable=record.type == "round")
+        self._open_record().append(record.model_dump_json().encode() + b"\n", durable=durable or record.type == "round")
 
     def sync(self) -> None:
         """Force everything appended onto the disk."""
@@ -154,46 +164,23 @@ class RunFolder:
             types: of `round`, `device` and `event`, those wanted: leaving out devices saves time and memory.
         """
         kept: dict[object, Record] = {}
+        unwanted = tuple(f'{{"type":"{name}"'.encode() for name in RECORD_TYPES if name not in types)
         for line in read_lines(self.record_path):
+            if line.startswith(unwanted):
+                continue  # without parsing it
             record = parse_record(line, self.record_path)
             if record is not None and record.type in types:
                 kept[record.key] = record
         return list(kept.values())
 
     def lock_holder(self) -> int | None:
-        """The pid of the process that is writing this run now, or None."""
-        try:
-            fd = os.open(self._lock_path, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"cannot read {self._lock_path}: {error.strerror or error}") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return _read_pid(fd)
-        finally:
-            os.close(fd)
-        return None
+        """The pid of the process that is writing this run now (0 when it has not said yet), or None."""
+        return file_lock.holder(self._lock_path)
 
     def _open_record(self) -> "_RecordFile":
         if self._record_file is None:
             raise StorageError(f"{self.record_path} may only be written while the run's lock is held")
         return self._record_file
-
-    def _locked_fd(self) -> int:
-        try:
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"cannot write {self._lock_path}: {error.strerror or error}") from error
-        if not _try_lock(fd):
-            pid = _read_pid(fd) or "unknown"
-            os.close(fd)
-            raise StorageError(f"the run {self.run_id} in {self.path} is in use by another process, pid {pid}")
-        with contextlib.suppress(OSError):  # only a courtesy to whoever finds the run locked
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        return fd
 
 
 class _RecordFile:
@@ -284,24 +271,6 @@ def _end_of_last_line(fd: int, size: int, block_bytes: int = 65536) -> int:
             return start + newline + 1
         end = start
     return 0
-
-
-def _try_lock(fd: int) -> bool:
-    for attempt in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # `lock_holder` of somebody who lists runs holds it for a moment, too.
-            if attempt + 1 < _LOCK_TRIES:
-                time.sleep(_LOCK_PAUSE_S)
-            continue
-        return True
-    return False
-
-
-def _read_pid(fd: int) -> int | None:
-    text = os.pread(fd, 20, 0).strip()
-    return int(text) if text.isdigit() else None
 
 
 def _sync(folder: Path) -> None:

@@ -384,6 +384,8 @@ class RoundEngine:
             if agent_id not in self._open.selected:
                 self._refuse_update(agent_id, round_number, Reason.NOT_SELECTED, "not selected for this round")
                 return False
+        elif not counted and self._is_next(round_number):
+            return False
         elif not counted:
             closed = round_number <= self.round_number
             reason = Reason.STALE_ROUND if closed else Reason.FUTURE_ROUND
@@ -393,6 +395,13 @@ class RoundEngine:
             self._refuse(agent_id, Reason.DUPLICATE, f"round {round_number}: counted already")
             self._send_receipt(agent_id, Receipt(run_id=run_id, round_number=round_number, outcome="accepted"))
         return not counted
+
+    def _is_next(self, round_number: int) -> bool:
+        """True for the round that is to be opened (again): what comes too early is sent again once it is open.
+
+        After a crash, the broker hands over what agents sent for the round that was open, before we reopen it.
+        """
+        return self._open is None and round_number == self.round_number + 1
 
     def _take_update(self, agent_id: str, payload: bytes | memoryview) -> None:
         open_round = self._open
@@ -428,6 +437,8 @@ class RoundEngine:
             self._refuse(event.agent_id, Reason.UNKNOWN_AGENT, "a report from an agent that never announced itself")
             return
         started_at = self._started_at.get(event.round_number)
+        if started_at is None and self._is_next(event.round_number):
+            return
         if event.run_id != self.rules.run_id or started_at is None:
             reason = Reason.WRONG_RUN if event.run_id != self.rules.run_id else Reason.STALE_ROUND
             self._refuse(event.agent_id, reason, f"a report of {event.run_id}, round {event.round_number}")

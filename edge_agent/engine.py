@@ -213,7 +213,7 @@ class ParticipantEngine:
             else:
                 self._work = RoundInWork(announcement, self._now.monotonic_s)
             self._send_update(self._pending)
-        elif self._work is not None and self._work.same_as(announcement):
+        elif self.phase in (Phase.FETCHING, Phase.TRAINING) and self._work and self._work.same_as(announcement):
             self._work.announcement = announcement
         else:
             if self._pending is not None:

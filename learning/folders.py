@@ -24,6 +24,9 @@ _EXPECTED = (
     "partition` writes it) or a pair of IDX files NAME-images-idx3-ubyte and NAME-labels-idx1-ubyte, plain or .gz"
 )
 
+# All that NumPy and zipfile raise on damaged archives; RuntimeError covers unknown versions and encryption.
+_DAMAGE = (ValueError, TypeError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
 
 def write_folder(path: Path, examples: Examples) -> Path:
     """Write the examples to `path`/examples.npz and return that file; replaces an older one in one step.
@@ -80,7 +83,8 @@ def _save(file: Any, examples: Examples) -> None:
 
 def _load_npz(path: Path) -> Examples:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, as np.load leaves the file open when the archive is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             # Read once each: every access reads and uncompresses the array anew.
             features, labels = arrays["features"], arrays["labels"]
             num_classes, name = (
@@ -89,8 +93,8 @@ def _load_npz(path: Path) -> Examples:
             )
     except KeyError as error:
         raise DataError(f"{path.name} has no array {error}") from error
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path.name} is truncated or damaged ({error})") from error
+    except _DAMAGE as error:
+        raise DataError(f"{path.name} is truncated, damaged or too large ({error})") from error
     if features.dtype == np.float32 and not np.isfinite(features).all():
         raise DataError(f"{path.name} holds features that are not finite")
     return Examples(features, labels, num_classes, name)

@@ -33,7 +33,9 @@ SHA256_UNCOMPRESSED = {
 }
 
 _WHAT_TO_DO = f"name a folder that holds MNIST (--data or ${DATA_VARIABLE}), or none, to have it downloaded"
-_TIMEOUT_S = 30
+# A machine without a network should learn so soon and go on with the bundled digits.
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 30
 
 
 class DatasetUnavailable(DataError):  # noqa: N818 - a finding that the caller may answer with another data set
@@ -154,8 +156,6 @@ def _download_file(name: str, folder: Path, mirrors: Sequence[str]) -> None:
 def _fetch(url: str, folder: Path) -> None:
     import pooch  # type: ignore[import-untyped]  # noqa: PLC0415 - agents do not have it
 
-    # No hash here: ours is of the uncompressed bytes.
-    name = url.rpartition("/")[2]
-    (folder / name).unlink(missing_ok=True)
-    downloader = pooch.HTTPDownloader(timeout=_TIMEOUT_S)
-    pooch.retrieve(url, known_hash=None, fname=name, path=folder, downloader=downloader)
+    # No hash for pooch to check: ours is of the uncompressed bytes.
+    fetch = pooch.HTTPDownloader(timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S))
+    fetch(url, str(folder / url.rpartition("/")[2]), None)

@@ -73,7 +73,7 @@ def _class_pairs(labels: npt.NDArray[np.int64], num_agents: int, seed: int) -> l
         members = np.flatnonzero(np.isin(labels, pair))
         if len(members) < len(holders):
             raise ConfigError(
-                f"cannot divide the {len(members)} examples of classes {pair} among {len(holders)} agents"
+                f"cannot divide the {len(members)} examples of classes {pair.tolist()} among {len(holders)} agents"
             )
         order = permutation(len(members), "partition-pairs", seed, number)
         for holder, shard in zip(holders, np.array_split(members[order], len(holders)), strict=True):

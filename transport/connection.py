@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from schemas.errors import TransportError
 from schemas.measures import Traffic
 from transport.address import BrokerAddress, explain
-from transport.packets import MAX_PACKET_BYTES, publish_bytes
+from transport.packets import MAX_PACKET_BYTES, message_bytes
 from transport.ports import Connected, Disconnected, Event, Message, Received, SessionSpec
 
 _log = logging.getLogger(__name__)
@@ -57,11 +57,13 @@ class Connection:
 
     Attributes:
         ready: every subscription was acknowledged.
+        session_present: the broker knew our session from an earlier connection.
         loss: why the connection ended, once it did; after that only `abandon` makes sense.
+        closed_silently: the broker closed it in good order and did not say why.
     """
 
     def __init__(self, party: Party, traffic: Traffic, events: list[Event]) -> None:
-        self.ready = False
+        self.ready = self.session_present = self.closed_silently = False
         self.loss: Disconnected | None = None
         self._session, self._broker = party.session, party.broker
         self._traffic = traffic
@@ -132,7 +134,7 @@ class Connection:
         Raises:
             TransportError: the packet is larger than the broker's announced limit.
         """
-        size = publish_bytes(message.topic, len(message.payload), expires=message.expiry_s is not None)
+        size = message_bytes(message)
         if size > self._max_packet_bytes:
             raise TransportError(
                 f"a message of {size} bytes on {message.topic} is larger than {self._broker} takes "
@@ -158,10 +160,11 @@ class Connection:
         if self.loss is None:
             self.loss = Disconnected(reason, final)
 
-    def _on_connect(self, paho: Client, _userdata: Any, _flags: Any, code: ReasonCode, properties: Any) -> None:
+    def _on_connect(self, paho: Client, _userdata: Any, flags: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
             self.end(f"{self._broker} refused the connection: {str(code).lower()}")
             return
+        self.session_present = flags.session_present
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
         self._window = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
         paho.subscribe([(topic_filter, 1) for topic_filter in self._session.filters])
@@ -183,8 +186,11 @@ class Connection:
             self.end(f"{self._broker} ended the connection: {str(code).lower()}")
         elif code.getName() == "Keep alive timeout":
             self.end(f"{self._broker} did not answer a ping")
+        elif error is not None:
+            self.end(explain(error, self._broker))
         else:
-            self.end(explain(error, self._broker) if error else f"{self._broker} closed the connection")
+            self.closed_silently = self.loss is None
+            self.end(f"{self._broker} closed the connection")
 
     def _deliver(self, topic: str, payload: bytes, retain: bool) -> None:
         self._traffic.payload_bytes_down += len(payload)

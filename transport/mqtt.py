@@ -10,12 +10,16 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from schemas.measures import Traffic
 from transport.address import BrokerAddress
 from transport.connection import Connection, Party
 from transport.ports import Disconnected, Event, Message, SessionSpec
+
+_SILENT_CLOSES: Final = 3
+_QUICK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,11 @@ class MqttTransport:
     are those published while there is none. `Received` comes only between `Connected` and `Disconnected`;
     `Disconnected` also reports every attempt that failed.
 
+    When another client connects under our id, the newer one wins: `Disconnected.final`. Brokers say so in the
+    DISCONNECT packet, but Mosquitto before 2.0.15 (issue #2607) just closes the connection and keeps the session.
+    After `_SILENT_CLOSES` of those in quick succession we take it for that: the older client has been closed
+    first, so it is the one that gives up.
+
     Args:
         session: how we introduce ourselves.
         broker: where it is.
@@ -70,6 +79,8 @@ class MqttTransport:
         self._socket: socket.socket | None = None  # as registered with the selector, for these events:
         self._watched = 0
         self._failures = 0
+        self._silent_closes = 0
+        self._ready_at_s = 0.0
         self._due_s = -math.inf  # next attempt, end of the set-up, or next look at the keep-alive
         self._closed = False
 
@@ -166,18 +177,26 @@ class MqttTransport:
         connection.read()
         if connection.ready and not was_ready:
             self._failures = 0
-            self._due_s = self._clock() + self._tick_s
+            self._ready_at_s = self._clock()
+            self._due_s = self._ready_at_s + self._tick_s
+            if not connection.session_present:
+                self._silent_closes = 0
         connection.write()  # the acknowledgements
         self._follow_up(connection)
 
     def _follow_up(self, connection: Connection) -> None:
         """After every use of the connection: act on its loss, or watch for what it waits for."""
         if connection.loss is not None:
-            self._lose(connection.loss)
+            self._lose(connection, connection.loss)
         else:
             self._watch(connection.interest)
 
-    def _lose(self, loss: Disconnected) -> None:
+    def _lose(self, connection: Connection, loss: Disconnected) -> None:
+        if connection.ready and connection.closed_silently:
+            quick = self._clock() - self._ready_at_s < _QUICK_S
+            self._silent_closes = self._silent_closes + 1 if quick else 1
+            if self._silent_closes == _SILENT_CLOSES:
+                loss = replace(loss, reason=f"{loss.reason} again: another client uses our id", final=True)
         self._drop_connection()
         self._closed = self._closed or loss.final
         pause_s = min(self._timing.longest_retry_s, self._timing.first_retry_s * 2.0 ** min(self._failures, 32))

@@ -5,7 +5,6 @@ every byte that it counts.
 """
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,8 +15,8 @@ from simulation.broker import Broker, Delivery, Session
 from simulation.faults import Adversary, Fate
 from simulation.schedule import Schedule
 from transport import packets
-from transport.mqtt import Timing
 from transport.ports import Connected, Disconnected, Event, Message, Received, SessionSpec
+from transport.timing import USUAL_TIMING, Backoff
 
 
 @dataclass(slots=True)
@@ -126,13 +125,11 @@ class VirtualTransport:
         self._session = session
         self._connect_bytes = packets.connect_bytes(session, username, password)
         self._traffic = Traffic()
-        self._timing = Timing()
-        self._random = random.Random(session.name)  # noqa: S311 (reproducible, not secret)
+        self._backoff = Backoff(session.name, USUAL_TIMING)
         self._emit: Callable[[Event], None] | None = None
         self._wire: Wire | None = None
         self._ready = self._closed = False
         self._early: list[Event] = []
-        self._failures = 0
         self._last_up_s = self._last_down_s = 0.0
 
     @property
@@ -226,7 +223,7 @@ class VirtualTransport:
         if self._closed or self._wire is not None:
             return
         if medium.contact_s(self.name) > medium.schedule.now_s:
-            medium.schedule.after(self._timing.connect_s, self._lose, "no answer from the broker")
+            medium.schedule.after(USUAL_TIMING.connect_s, self._lose, "no answer from the broker")
         elif not medium.broker_up:
             self._lose("nothing listens at the broker's address")
         else:
@@ -261,7 +258,7 @@ class VirtualTransport:
             return
         self._count(down=packets.suback_bytes(self._session.filters))
         self._ready = True
-        self._failures = 0
+        self._backoff.reset()
         early, self._early = self._early, []
         for event in (Connected(self._medium.max_packet_bytes), *early):
             self._hand_over(event)
@@ -287,9 +284,7 @@ class VirtualTransport:
         self._early.clear()
         self._closed = final
         if not final:
-            pause_s = min(self._timing.longest_retry_s, self._timing.first_retry_s * 2.0 ** min(self._failures, 32))
-            self._failures += 1
-            self._medium.schedule.after(pause_s * self._random.uniform(0.5, 1.5), self._connect)
+            self._medium.schedule.after(self._backoff.next_pause_s(), self._connect)
         self._hand_over(Disconnected(reason, final))
 
     def _hand_over(self, event: Event) -> None:

@@ -5,41 +5,21 @@ and what to send again after a connection was lost, is the services' business.
 """
 
 import math
-import random
 import selectors
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from schemas.measures import Traffic
 from transport.address import BrokerAddress
 from transport.connection import Connection, Party
 from transport.ports import Disconnected, Event, Message, SessionSpec
+from transport.timing import USUAL_TIMING, Backoff, Timing
 
 _SILENT_CLOSES: Final = 3
 _QUICK_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How patient the transport is; the defaults suit a building's network.
-
-    Attributes:
-        connect_s: for TCP and again for TLS: the only time for which the thread can be blocked (name resolution
-            has the resolver's own limits).
-        setup_s: from an open connection until the last subscription is acknowledged.
-        close_s: for what was handed over before `close` to be acknowledged.
-        first_retry_s, longest_retry_s: the pause before connecting again doubles between these; each is
-            multiplied by a random number between 0.5 and 1.5.
-    """
-
-    connect_s: float = 3.0
-    setup_s: float = 20.0
-    close_s: float = 5.0
-    first_retry_s: float = 1.0
-    longest_retry_s: float = 60.0
 
 
 class MqttTransport:
@@ -65,20 +45,19 @@ class MqttTransport:
         self,
         session: SessionSpec,
         broker: BrokerAddress,
-        timing: Timing = Timing(),
+        timing: Timing = USUAL_TIMING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.traffic = Traffic()
         self._timing = timing
         self._clock = clock
         self._party = Party(session, broker, broker.tls.context() if broker.tls else None, timing.connect_s)
-        self._random = random.Random(session.name)  # noqa: S311 (spreads reconnects, guards nothing)
+        self._backoff = Backoff(session.name, timing)
         self._selector: selectors.BaseSelector | None = None
         self._events: list[Event] = []
         self._connection: Connection | None = None
         self._socket: socket.socket | None = None  # as registered with the selector, for these events:
         self._watched = 0
-        self._failures = 0
         self._silent_closes = 0
         self._ready_at_s = 0.0
         self._due_s = -math.inf  # next attempt, end of the set-up, or next look at the keep-alive
@@ -176,7 +155,7 @@ class MqttTransport:
         was_ready = connection.ready
         connection.read()
         if connection.ready and not was_ready:
-            self._failures = 0
+            self._backoff.reset()
             self._ready_at_s = self._clock()
             self._due_s = self._ready_at_s + self._tick_s
             if not connection.session_present:
@@ -199,9 +178,7 @@ class MqttTransport:
                 loss = replace(loss, reason=f"{loss.reason} again: another client uses our id", final=True)
         self._drop_connection()
         self._closed = self._closed or loss.final
-        pause_s = min(self._timing.longest_retry_s, self._timing.first_retry_s * 2.0 ** min(self._failures, 32))
-        self._failures += 1
-        self._due_s = self._clock() + pause_s * self._random.uniform(0.5, 1.5)
+        self._due_s = self._clock() + self._backoff.next_pause_s()
         self._events.append(loss)
 
     def _drop_connection(self) -> None:
@@ -247,5 +224,5 @@ class MqttTransport:
         now_s = self._clock()
         if self.wake_at_s() <= now_s:
             self.handle_time(now_s)
-        for _key, mask in selector.select(max(0.0, min(self.wake_at_s(), until_s) - self._clock())):
-            self.handle_io(mask)
+        for key, mask in selector.select(max(0.0, min(self.wake_at_s(), until_s) - self._clock())):
+            key.data.handle_io(mask)

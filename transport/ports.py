@@ -29,7 +29,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The broker accepted us and every subscription was sent anew.
+    """The broker accepted us and acknowledged every subscription, anew at each connect.
 
     Attributes:
         max_packet_bytes: the largest MQTT packet that the broker takes.
@@ -40,7 +40,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is gone; the transport keeps trying unless `final`.
+    """The connection is gone, or an attempt to connect failed; the transport keeps trying unless `final`.
 
     Attributes:
         reason: in words.
@@ -53,7 +53,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message arrived."""
+    """A message arrived; only ever between `Connected` and `Disconnected`."""
 
     message: Message
 
@@ -97,12 +97,15 @@ class SessionSpec:
 class Transport(Protocol):
     """A connection to a broker that looks after itself."""
 
-    traffic: Traffic
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes so far; counted on in place."""
 
     def publish(self, message: Message) -> None:
         """Hand over a message at QoS 1.
 
-        While disconnected the message is dropped: every party brings the other up to date after a connect.
+        While disconnected the message is dropped, and so is what was not acknowledged when the connection broke:
+        every party brings the other up to date after a connect.
 
         Raises:
             TransportError: the packet is larger than the broker's announced limit.

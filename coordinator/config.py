@@ -1,15 +1,22 @@
 """The configuration of a run: a TOML file, checked key by key, and the rules that the round engine needs from it."""
 
+import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from coordinator.influx import InfluxSettings
 from coordinator.rules import MIB, RoundRules
-from schemas.identifiers import AgentId
+from coordinator.strategies import STRATEGIES
+from schemas.identifiers import AgentId, RunId
 from schemas.messages import TrainingPlan
 from transport.settings import BrokerSection, FileSettings, Section
+
+CODECS = ("fp32",)
+"""How weights can be encoded on the wire."""
 
 
 class TrainingSection(Section):
@@ -18,16 +25,29 @@ class TrainingSection(Section):
     Attributes:
         model: `cnn`, `lstm`, `mlp`, or `module:callable` from `model_path` (which agents must allow as well).
         local_batches: E; batch_size: B.
-        strategy: how updates become the next model.
+        learning_rate: the step size of local training.
+        strategy: how updates become the next model; codec: how weights are encoded on the wire.
+        seed: everything random derives from it.
     """
 
-    model: str = "cnn"
+    model: str = Field("cnn", min_length=1, max_length=200)
     model_path: Path | None = None
     local_batches: int = Field(10, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=1_000_000)
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.05, gt=0, le=1e6)
     strategy: str = "fedavg"
+    codec: str = "fp32"
     seed: int = Field(1, ge=0, lt=2**63)
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_known(cls, name: str) -> str:
+        return _one_of(STRATEGIES, name, "strategy")
+
+    @field_validator("codec")
+    @classmethod
+    def _codec_is_known(cls, name: str) -> str:
+        return _one_of(CODECS, name, "codec")
 
 
 class RoundsSection(Section):
@@ -53,6 +73,9 @@ class RoundsSection(Section):
     def _quorum_is_possible(self) -> "RoundsSection":
         if self.quorum is not None and self.quorum < self.min_updates:
             raise ValueError(f"quorum {self.quorum} is lower than min_updates {self.min_updates}: no round could close")
+        outside = set(self.required_agents) - set(self.allowed_agents or self.required_agents)
+        if outside:
+            raise ValueError(f"required_agents {sorted(outside)} are not in allowed_agents: no round could close")
         return self
 
 
@@ -60,12 +83,14 @@ class DataSection(Section):
     """`[data]`: the held-out test set that the coordinator judges models on.
 
     Attributes:
-        dataset: `mnist`, `mnist-rgb32`, `digits`, `sequences`, or `none` to run without accuracy.
+        dataset: `mnist`, `digits`, either with `-rgb32` for the mlp, `sequences`, or `none` to run without accuracy.
         folder: where MNIST lies; looked for in the usual places when not given.
+        partition: how the devices' data was divided (`iid`, `digit-pairs`), for the report to say; checks nothing.
     """
 
-    dataset: Literal["mnist", "mnist-rgb32", "digits", "sequences", "none"] = "mnist"
+    dataset: Literal["mnist", "mnist-rgb32", "digits", "digits-rgb32", "sequences", "none"] = "mnist"
     folder: Path | None = None
+    partition: str | None = Field(None, max_length=80)
 
 
 class RunConfig(FileSettings):
@@ -75,17 +100,19 @@ class RunConfig(FileSettings):
         run_id: made from the date when not given.
         runs_folder: every run has a folder of its own in here.
         threads: CPU threads for evaluation.
+        influx: where metrics are shipped to, from the run's folder; None keeps them there.
     """
 
     model_config = SettingsConfigDict(env_prefix="COORDINATOR_")
 
-    run_id: str | None = None
+    run_id: RunId | None = None
     runs_folder: Path = Path("runs")
     threads: int = Field(1, ge=1, le=64)
     broker: BrokerSection = BrokerSection()
     training: TrainingSection = TrainingSection()
     rounds: RoundsSection = RoundsSection()
     data: DataSection = DataSection()
+    influx: InfluxSettings | None = None
 
     @property
     def plan(self) -> TrainingPlan:
@@ -122,3 +149,11 @@ class RunConfig(FileSettings):
             chunk_bytes=section.chunk_kib * 1024,
             evaluate=self.data.dataset != "none",
         )
+
+
+def _one_of(known: Collection[str], name: str, what: str) -> str:
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"there is no {what} {name!r}: expected one of {', '.join(sorted(known))}{hint}")

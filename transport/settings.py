@@ -1,22 +1,37 @@
-"""Settings from a TOML file and the environment, and the section about the broker that both sides share.
+"""Settings from a TOML file, the environment and the command line, and the section about the broker.
 
-A key that does not exist is an error that names the file and the key: a misspelt option is never passed through.
+The command line wins over the environment, and that over the file. Whatever is wrong becomes one error that names
+the place and the key: a misspelt option is never passed through. Values given in code are taken as they are.
 """
 
 import difflib
+import json
+import logging
 import os
+import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from schemas.errors import ConfigError
 from schemas.topics import Topics
 from transport.address import BrokerAddress, TlsFiles
+from transport.setting_problems import Problem, all_keys, alternatives, in_words, problems, section_of
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound="FileSettings")
+Table = dict[str, Any]
 
 
 class Section(BaseModel):
@@ -34,7 +49,7 @@ class BrokerSection(Section):
         ca, cert, key: PEM files for TLS; without `ca` the connection is plain, which only loopback may use.
     """
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(1883, ge=1, le=65535)
     prefix: str = "fl"
     username: str | None = None
@@ -43,6 +58,28 @@ class BrokerSection(Section):
     cert: Path | None = None
     key: Path | None = None
     keep_alive_s: int = Field(60, ge=5, le=3600)
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_fits_topics(cls, prefix: str) -> str:
+        try:
+            return Topics(prefix).prefix
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _files_belong_together(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together: give both, or neither")
+        if self.cert is not None and self.ca is None:
+            raise ValueError("cert needs ca: the authority that the broker's own certificate comes from")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs username: whose password is it?")
+        if self.ca is None and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} is not this machine: set ca (and cert, key), as anything but loopback needs TLS"
+            )
+        return self
 
     @property
     def topics(self) -> Topics:
@@ -53,30 +90,22 @@ class BrokerSection(Section):
         """Everything that a connection needs.
 
         Raises:
-            ConfigError: the password cannot be read, or the connection would be plain and not on loopback.
+            ConfigError: the password cannot be read.
         """
-        if self.ca is None and not _is_loopback(self.host):
-            raise ConfigError(
-                f"broker {self.host} is not this machine: set broker.ca (and broker.cert, broker.key), as anything "
-                "but loopback needs TLS"
-            )
-        tls = TlsFiles(self.ca, self.cert, self.key) if self.ca is not None else None
         return BrokerAddress(
             host=self.host,
             port=self.port,
             username=self.username,
             password=_first_line(self.password_file) if self.password_file else None,
-            tls=tls,
+            tls=TlsFiles(self.ca, self.cert, self.key) if self.ca is not None else None,
             keep_alive_s=self.keep_alive_s,
         )
 
 
 class FileSettings(BaseSettings):
-    """Base of the settings of one program: a TOML file, overridden by `<PROGRAM>_<SECTION>__<KEY>`."""
+    """Base of the settings of one program; `load_settings` reads them."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_nested_delimiter="__", nested_model_default_partial_update=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_nested_delimiter="__")
 
     @classmethod
     def settings_customise_sources(
@@ -87,78 +116,169 @@ class FileSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file; command-line options are applied afterwards."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        """What is constructed in code is what was given: `load_settings` alone looks at the environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
-def load_settings(kind: type[S], path: Path | None) -> S:
-    """Read a settings file (None for defaults and environment alone).
+def load_settings(kind: type[S], path: Path | None, options: Mapping[str, Any] | None = None) -> S:
+    """Settings from a file (None for none), overridden by `<PROGRAM>_<SECTION>__<KEY>` in the environment and these.
+
+    Paths in the file are relative to the file, those from elsewhere to the current folder.
+
+    Args:
+        options: from the command line, by dotted key such as `rounds.count`; None values were not given.
 
     Raises:
-        ConfigError: naming the file, the key, and what was expected.
+        ConfigError: naming the place, the key, and what was expected.
     """
+    layers = _Layers(
+        kind,
+        str(path) if path else "settings",
+        file=_absolute(kind, _read(path), path.parent) if path else {},
+        environment=_absolute(kind, _environment(kind), Path()),
+        options=_nested({key: value for key, value in (options or {}).items() if value is not None}),
+    )
+    mistyped = list(_mistyped(kind, layers.file))
     try:
-        table = tomllib.loads(path.read_text()) if path else {}
+        settings = kind(**layers.merged())
+    except ValidationError as error:
+        known = {problem.location for problem in mistyped}
+        others = [problem for problem in problems(error) if problem.location not in known]
+        raise ConfigError(layers.explain(mistyped + others)) from error
+    if mistyped:
+        raise ConfigError(layers.explain(mistyped))
+    return settings
+
+
+class _Layers(NamedTuple):
+    """Where values came from."""
+
+    kind: type[FileSettings]
+    file_name: str
+    file: Table
+    environment: Table
+    options: Table
+
+    def merged(self) -> Table:
+        return _over(_over(self.file, self.environment), self.options)
+
+    def explain(self, problems: list[Problem]) -> str:
+        """All problems in one line, those of one place together."""
+        by_place: dict[str, list[str]] = {}
+        for problem in problems:
+            by_place.setdefault(self._place(problem.location), []).append(in_words(self.kind, problem))
+        return "; ".join(f"{place}: {'; '.join(texts)}" for place, texts in by_place.items())
+
+    def _place(self, location: tuple[str, ...]) -> str:
+        if _holds(self.options, location):
+            return "command line"
+        if location and _holds(self.environment, location):
+            return f"{_variable(self.kind, location)} in the environment"
+        return self.file_name
+
+
+def _read(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _environment(kind: type[FileSettings]) -> Table:
     try:
-        return kind(**_resolved(table, path.parent if path else Path()))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, kind, path)) from error
+        table: Table = EnvSettingsSource(kind)()
+    except SettingsError as error:
+        # pydantic-settings names the section alone.
+        section = re.search(r'field "(\w+)"', str(error))
+        start = _variable(kind, (section[1],) if section else ())
+        names = sorted(name for name in os.environ if name.upper().startswith(start))
+        raise ConfigError(
+            f'{", ".join(names)} in the environment: expected JSON, such as ["room-1", "room-2"] ({error.__cause__})'
+        ) from error
+    _warn_of_misspelt_variables(kind)
+    return table
 
 
-_PATH_KEYS = ("_file", "_folder", "_path")
-_PATH_NAMES = ("ca", "cert", "key", "data", "folder")
+def _warn_of_misspelt_variables(kind: type[FileSettings]) -> None:
+    """Only a warning: other programs may use our prefix (Kubernetes does, for a service called coordinator)."""
+    known = {_variable(kind, key).lower(): _variable(kind, key) for key in all_keys(kind)}
+    prefix = str(kind.model_config.get("env_prefix", "")).lower()
+    for name in os.environ:
+        if name.lower().startswith(prefix) and "__" not in name and name.lower() not in known:
+            near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+            if near:
+                log.warning("%s in the environment means nothing: did you mean %s?", name, known[near[0]])
 
 
-def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Paths in a file are relative to the file, whoever reads it from wherever."""
-    out: dict[str, Any] = {}
+def _variable(kind: type[FileSettings], location: tuple[str, ...]) -> str:
+    return f"{kind.model_config.get('env_prefix', '')}{'__'.join(location)}".upper()
+
+
+def _absolute(kind: type[BaseModel], table: Table, base: Path) -> Table:
+    """Paths in full, so that they mean the same wherever they are used."""
+    out: Table = {}
     for key, value in table.items():
-        if isinstance(value, dict):
-            out[key] = _resolved(value, base)
-        elif isinstance(value, str) and (key.endswith(_PATH_KEYS) or key in _PATH_NAMES):
-            out[key] = str(base / Path(value).expanduser())
+        field = kind.model_fields.get(key)
+        section = section_of(field.annotation) if field else None
+        if section is not None and isinstance(value, dict):
+            out[key] = _absolute(section, value, base)
+        elif field is not None and isinstance(value, str) and Path in alternatives(field.annotation):
+            out[key] = str((base / Path(value).expanduser()).absolute())
         else:
             out[key] = value
     return out
 
 
-def _explain(error: ValidationError, kind: type[FileSettings], path: Path | None) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(where, _all_keys(kind), n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            lines.append(f"there is no key {where!r}{hint}")
-        else:
-            lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
-    origin = str(path) if path else "settings"
-    env_prefix = str(kind.model_config.get("env_prefix", ""))
-    overridden = sorted(name for name in os.environ if env_prefix and name.startswith(env_prefix))
-    if overridden:
-        origin += f" (with {', '.join(overridden)} from the environment)"
-    return f"{origin}: " + "; ".join(lines)
+def _mistyped(kind: type[BaseModel], table: Table) -> Iterator[Problem]:
+    """Values of another type than their key's, which pydantic would convert: TOML says `true` or "3" on purpose."""
+    for key in table.keys() & kind.model_fields.keys():
+        field = kind.model_fields[key]
+        # Any, as mypy cannot know what the annotation of a field is.
+        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        try:
+            adapter.validate_json(json.dumps(table[key], default=str), strict=True)
+        except ValidationError as error:
+            wrong = [p for p in problems(error) if p.type in ("int_type", "float_type", "bool_type", "string_type")]
+            yield from (problem._replace(location=(key, *problem.location)) for problem in wrong)
 
 
-def _all_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in kind.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += _all_keys(inner, f"{prefix}{name}.")
-        keys.append(prefix + name)
-    return keys
+def _over(below: Table, above: Table) -> Table:
+    """`below`, with the values of `above` instead where there are any."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        out[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def _nested(options: Mapping[str, Any]) -> Table:
+    out: Table = {}
+    for dotted, value in options.items():
+        *sections, key = dotted.split(".")
+        table = out
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[key] = value
+    return out
+
+
+def _holds(table: Table, location: tuple[str, ...]) -> bool:
+    value: Any = table
+    for key in location:
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return not isinstance(value, dict)
 
 
 def _first_line(path: Path) -> str:
     try:
         return path.read_text().splitlines()[0]
-    except (OSError, IndexError) as error:
+    except (OSError, IndexError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the password in {path}: {error}") from error
 
 

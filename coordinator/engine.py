@@ -48,7 +48,7 @@ from coordinator.open_round import OpenRound
 from coordinator.pulls import Pulls
 from coordinator.rules import RoundRules
 from coordinator.screening import Expected, screen
-from coordinator.selection import select
+from coordinator.selection import Selector, select
 from coordinator.strategy import Strategy
 from schemas.errors import PayloadError, Reason
 from schemas.measures import Instant, Traffic
@@ -104,6 +104,7 @@ class RoundEngine:
         weights: the initial model, or the resumed one.
         session: drawn anew at each start of the coordinator.
         allowed: the only agents that may take part; None for all that the broker lets in.
+        selector: chooses a round's agents.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class RoundEngine:
         weights: Weights,
         session: str,
         allowed: frozenset[str] | None = None,
+        selector: Selector = select,
     ) -> None:
         self.rules = rules
         self.phase = Phase.OFFLINE
@@ -120,6 +122,7 @@ class RoundEngine:
         """The last closed round."""
         self.members = Members(allowed)
         self._strategy = strategy
+        self._select = selector
         self._letters = Letters(rules)
         self._weights = weights
         self._sha256 = digest(weights)
@@ -537,7 +540,7 @@ class RoundEngine:
 
     def _open_round(self, eligible: list[str]) -> None:
         rules, number, now = self.rules, self.round_number + 1, self._now
-        selected = select(eligible, rules, number)
+        selected = self._select(eligible, rules, number)
         blob = self._letters.model_blob(number, self._weights, self._sha256, self._examples)
         chunked = len(blob) > rules.chunk_bytes
         self._open = OpenRound(

@@ -11,6 +11,7 @@ from coordinator import checkpoints
 from coordinator.config import RunConfig
 from coordinator.engine import RoundEngine
 from coordinator.run_folder import RunFolder, new_run_id
+from coordinator.selection import Selector, select
 from coordinator.service import CoordinatorService, Observer, Outside, Score
 from coordinator.store import FolderStore
 from coordinator.strategies import make_strategy
@@ -115,7 +116,7 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def build_engine(config: RunConfig, folder: RunFolder, weights: Weights) -> RoundEngine:
+def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selector: Selector = select) -> RoundEngine:
     """The engine of a run, with its last checkpoint restored when there is one."""
     checkpoint = checkpoints.load_latest(folder.checkpoints_path)
     allowed = config.rounds.allowed_agents
@@ -125,6 +126,7 @@ def build_engine(config: RunConfig, folder: RunFolder, weights: Weights) -> Roun
         checkpoint.weights if checkpoint else weights,
         session=secrets.token_hex(6),
         allowed=frozenset(allowed) if allowed is not None else None,
+        selector=selector,
     )
     if checkpoint is not None:
         recorded = [record for record in folder.records(("round",)) if isinstance(record, RoundRecord)]

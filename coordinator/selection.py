@@ -1,11 +1,14 @@
 """Choose a round's agents from (seed, round) alone, so that a resumed run selects as the undisturbed one would."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from coordinator.rules import RoundRules
+
+Selector = Callable[[Sequence[str], RoundRules, int], list[str]]
+"""Chooses a round's agents from the eligible ones, the rules and the round number."""
 
 
 def select(eligible: Sequence[str], rules: RoundRules, round_number: int) -> list[str]:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from edge_agent import sensors
 from edge_agent.engine import ParticipantEngine
@@ -19,6 +20,7 @@ from edge_agent.events import (
     KeepUpdate,
     Measure,
     Measured,
+    PendingUpdate,
     Publish,
     StartTraining,
     StopAsked,
@@ -29,7 +31,6 @@ from edge_agent.events import (
     TrainingFinished,
 )
 from edge_agent.inbox import Inbox
-from edge_agent.spool import Spool
 from edge_agent.trainer import RoundTrainer
 from schemas.errors import StorageError, TransportError
 from schemas.measures import Instant, Traffic
@@ -62,6 +63,22 @@ def measure(run_id: str, round_number: int, traffic: Traffic) -> Measured:
     )
 
 
+class Memory(Protocol):
+    """What an agent remembers across restarts; see `Spool`."""
+
+    def keep(self, update: PendingUpdate) -> None:
+        """Remember an update and its carry."""
+
+    def forget_update(self, run_id: str, round_number: int, *, accepted: bool) -> None:
+        """The round is closed: the update goes, and unless it was accepted, its carry too."""
+
+    def forget_carries_before(self, run_id: str, round_number: int) -> None:
+        """Remove carries of earlier rounds."""
+
+    def forget_other_runs(self, run_id: str) -> None:
+        """Remove everything of other runs."""
+
+
 @dataclass(slots=True)
 class Outside:
     """All that an agent's service acts on."""
@@ -70,7 +87,7 @@ class Outside:
     agent_id: str
     transport: Transport
     jobs: Jobs
-    spool: Spool
+    spool: Memory
     trainer: RoundTrainer
     measure: Callable[[str, int, Traffic], Measured] = measure
 

@@ -107,7 +107,7 @@ class RoundEngine:
         selector: chooses a round's agents.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what makes up a run; two of them have defaults
         self,
         rules: RoundRules,
         strategy: Strategy,

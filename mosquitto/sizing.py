@@ -26,6 +26,10 @@ _MONITOR_MESSAGES = 1000
 _SPARE_CONNECTIONS = 16
 _FILES_BESIDE_SOCKETS = 64
 _INFLIGHT_MESSAGES = 100
+# Mosquitto 2.0.11 reads max_queued_bytes into 32 bits: 2**32 + 1 would be a queue of one byte.
+_LONGEST_QUEUE_BYTES = 2**31 - 1
+# MQTT's longest packet is 256 MiB and a few bytes.
+_LARGEST_CHUNK_BYTES = 255 * _MIB
 _BASE_MEMORY_BYTES = 64 * _MIB
 _MEMORY_PER_CONNECTION_BYTES = 64 * _KIB
 
@@ -56,20 +60,21 @@ class BrokerLimits:
 
 
 def limits_for(model_bytes: int, num_agents: int, chunk_bytes: int = DEFAULT_CHUNK_BYTES) -> BrokerLimits:
-    """The limits with which no message of a correct federation is ever refused or dropped.
+    """The limits with which no message of a correct federation is refused or, below 2 GiB of queue, dropped.
 
     With m = model_bytes, n = num_agents, c = chunk_bytes and a window of w chunks:
 
     - largest packet = c + 64 KiB: whoever has more to send cuts it into chunks of c.
     - data on its way from (or to) one agent, d = min(2m, w c): a whole update, or a window of its chunks.
     - the longest queue is the coordinator's while it is away or busy: n (d + 32 KiB of JSON) bytes, and never
-      less than one packet; 16 n + 1000 messages, which also holds every retained status for a monitor.
+      less than one packet nor more than 2 GiB; 16 n + 1000 messages, which also holds every retained status
+      for a monitor.
     - in flight to one client: (w + 1) packets, at most 100 messages.
     - connections = n + n/4 + 16: devices that come back before the broker has noticed that they left.
     - memory = 64 MiB + twice (the coordinator's queue + n (min(m, w c) + 64 KiB) going out).
 
     Raises:
-        ConfigError: one of the numbers is not positive.
+        ConfigError: one of the numbers is not positive, or a chunk would not fit an MQTT packet.
     """
     for name, value in (
         ("model_bytes", model_bytes),
@@ -78,11 +83,14 @@ def limits_for(model_bytes: int, num_agents: int, chunk_bytes: int = DEFAULT_CHU
     ):
         if value <= 0:
             raise ConfigError(f"{name} = {value}: the broker's limits need a positive number")
+    if chunk_bytes > _LARGEST_CHUNK_BYTES:
+        raise ConfigError(f"chunk_bytes = {chunk_bytes}: an MQTT packet holds at most {_LARGEST_CHUNK_BYTES}")
     packet_bytes = chunk_bytes + _ENVELOPE_BYTES
     window_bytes = WINDOW_CHUNKS * chunk_bytes
     upward_bytes = min(_BLOBS_PER_UPDATE * model_bytes, window_bytes)
     downward_bytes = min(model_bytes, window_bytes)
     queued_bytes = max(num_agents * (upward_bytes + _JSON_BYTES_PER_AGENT), packet_bytes)
+    queued_bytes = min(queued_bytes, _LONGEST_QUEUE_BYTES)
     outgoing_bytes = num_agents * (downward_bytes + _MEMORY_PER_CONNECTION_BYTES)
     connections = num_agents + num_agents // 4 + _SPARE_CONNECTIONS
     return BrokerLimits(

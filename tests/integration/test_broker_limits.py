@@ -1,6 +1,7 @@
 """The limits that a real broker announces and keeps, as `mosquitto.sizing` worked them out."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,20 @@ def test_monitor_sees_every_retained_status_when_it_subscribes(sized_broker: Pri
     with connect(sized_broker, "monitor") as monitor:
         monitor.subscribe(f"{TOPICS.prefix}/v1/agents/+/status")
         assert {monitor.next_message()[0] for _ in statuses} == statuses
+
+
+def test_limits_for_ten_thousand_agents_are_understood(mosquitto_program: str, tmp_path: Path) -> None:
+    assert mosquitto_program
+    # A number that the broker cuts off at 32 bits would leave a queue of next to nothing.
+    limits = limits_for(MODEL_BYTES, num_agents=10_000)
+    topic = TOPICS.build(Address(Kind.STATUS, "pi-1"))
+    passwords = {user: f"password of {user}" for user in ("coordinator", "pi-1")}
+    with PrivateBroker(tmp_path, passwords, limits=limits) as broker:
+        with connect(broker, "coordinator", session_expiry_s=600) as coordinator:
+            coordinator.subscribe(topic)
+        with connect(broker, "pi-1") as agent:
+            for payload in (b"first", b"second"):
+                assert agent.publish(topic, payload) == "Success"
+
+        with connect(broker, "coordinator", session_expiry_s=600) as coordinator:
+            assert [coordinator.next_message()[1] for _ in range(2)] == [b"first", b"second"]

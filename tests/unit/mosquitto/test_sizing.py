@@ -55,6 +55,15 @@ def test_no_limit_shrinks_when_agents_or_model_grow(name: str) -> None:
         assert getattr(limits_for(smaller, 5), name) <= getattr(limits_for(larger, 5), name)
 
 
+def test_queue_fits_the_32_bits_that_mosquitto_reads_when_agents_are_many() -> None:
+    assert limits_for(model_bytes=190_000, num_agents=10_000).max_queued_bytes == 2**31 - 1
+
+
+def test_limits_are_refused_when_a_chunk_does_not_fit_an_mqtt_packet() -> None:
+    with pytest.raises(ConfigError, match="MQTT packet"):
+        limits_for(model_bytes=1, num_agents=1, chunk_bytes=256 * MIB)
+
+
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, -1)])
 def test_limits_are_refused_when_a_number_is_not_positive(numbers: tuple[int, int, int]) -> None:
     with pytest.raises(ConfigError, match="positive"):

@@ -209,3 +209,12 @@ def test_templates_render_the_same_when_given_plain_dictionaries_as_ansible_does
     )
 
     assert text == rendered.config_file.read_text()
+
+
+def test_readme_explains_every_setting_and_limit() -> None:
+    readme = (Path(__file__).parents[3] / "mosquitto/README.md").read_text()
+    config = (Path(__file__).parents[3] / "mosquitto/templates/mosquitto.conf.j2").read_text()
+    settings = {*BrokerSettings.__slots__, *PlainListener.__slots__, *TlsListener.__slots__} - {"passwords"}
+    written = {line.split(" ")[0] for line in config.splitlines() if "limits." in line}
+
+    assert {name for name in settings | written if f"`{name}`" not in readme} == set()

@@ -5,6 +5,7 @@ password, `database/retention-policy`), and with anything else that offers `/api
 happens after a failure, is decided in `shipping.py`.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -71,29 +72,16 @@ class InfluxSettings(Section):
 
 
 class InfluxSink:
-    """A bucket of an InfluxDB server; a `Sink`.
+    """A bucket of an InfluxDB server; a `Sink`. The server is not asked before the first write.
 
     Raises:
-        ConfigError: a secret or certificate file cannot be read. The server is not asked before the first write.
+        ConfigError: a secret or certificate file cannot be read.
     """
 
     def __init__(self, settings: InfluxSettings) -> None:
-        # Loads reactivex and dozens of generated modules, which a run without a server need not pay for.
-        from influxdb_client.client.influxdb_client import InfluxDBClient  # noqa: PLC0415
-        from influxdb_client.client.write_api import SYNCHRONOUS  # noqa: PLC0415
-
         self._settings = settings
-        if settings.ca is not None and not settings.ca.is_file():
-            raise ConfigError(f"influx.ca: there is no file {settings.ca}")
-        # Any, as the library's annotations are incomplete.
-        self._client: Any = InfluxDBClient(
-            url=settings.url,
-            token=settings.token() or "",
-            org=settings.org,
-            timeout=int(settings.timeout_s * 1000),
-            ssl_ca_cert=str(settings.ca) if settings.ca else None,
-        )
-        self._write_api: Any = self._client.write_api(write_options=SYNCHRONOUS)
+        self._client: Any = None  # the library's annotations are incomplete
+        self._connect()
 
     @property
     def target(self) -> str:
@@ -110,10 +98,13 @@ class InfluxSink:
 
         Raises:
             SinkError: it did not; writing the same points again later is right, and harmless if it did after all.
+            ConfigError: the token was refused before and its file can now not be read.
         """
         from influxdb_client.client.exceptions import InfluxDBError  # noqa: PLC0415
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
+        if self._client is None:
+            self._connect()
         records = [_record(point) for point in points]
         try:
             self._write_api.write(bucket=self._settings.bucket, record=records, write_precision="ns")
@@ -124,23 +115,46 @@ class InfluxSink:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _connect(self) -> None:
+        # Loads reactivex and dozens of generated modules, which a run without a server need not pay for.
+        from influxdb_client.client.influxdb_client import InfluxDBClient  # noqa: PLC0415
+        from influxdb_client.client.write_api import SYNCHRONOUS  # noqa: PLC0415
+
+        settings = self._settings
+        if settings.ca is not None and not settings.ca.is_file():
+            raise ConfigError(f"influx.ca: there is no file {settings.ca}")
+        self._client = InfluxDBClient(
+            url=settings.url,
+            token=settings.token() or "",
+            org=settings.org,
+            timeout=int(settings.timeout_s * 1000),
+            ssl_ca_cert=str(settings.ca) if settings.ca else None,
+        )
+        self._write_api: Any = self._client.write_api(write_options=SYNCHRONOUS)
 
     def _refusal(self, error: Any) -> SinkError:
         """What the server's answer means and what to do about it."""
         status = int(error.status or 0)
         said = f"{self._settings.url} answered {status}: {_message(error)}"
         if status == 0:
-            return SinkError(
-                f"no TLS connection to {self._settings.url}: {error.reason}; set influx.ca to the authority that "
-                "signed the server's certificate",
-                mends_itself=False,
-            )
+            return self._tls_failure(" ".join(str(error.reason).split()))
         if status == 413:
             return SinkError(f"{said}. Lower influx.batch_size", mends_itself=False, too_large=True)
         if status == 429 or status >= 500:
             return SinkError(said, mends_itself=True, retry_after_s=_retry_after_s(error))
+        if status == 401:
+            self.close()  # the next write reads the token anew: a person may have mended it
         return SinkError(f"{said}. {self._advice(status)}", mends_itself=False)
+
+    def _tls_failure(self, reason: str) -> SinkError:
+        text = f"no TLS connection to {self._settings.url}: {reason}"
+        if "CERTIFICATE" not in reason.upper():
+            return SinkError(text, mends_itself=True)
+        return SinkError(f"{text}. Set influx.ca to the authority that signed the certificate", mends_itself=False)
 
     def _advice(self, status: int) -> str:
         bucket = f"the bucket {self._settings.bucket!r}"
@@ -173,14 +187,14 @@ def _record(point: Point) -> dict[str, Any]:
 
 
 def _message(error: Any) -> str:
-    """The server's own words: JSON in InfluxDB, plain text or HTML from a proxy."""
-    body = error.body or error.reason or "nothing more"
+    """The server's own words: JSON from InfluxDB; from a proxy often a page, of which the status says enough."""
+    body = error.body or ""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
-    try:
+    with contextlib.suppress(ValueError, AttributeError):
         answer = json.loads(text)
         text = str(answer.get("message") or answer.get("error") or text)
-    except (ValueError, AttributeError):
-        pass
+    if not text or text.lstrip().startswith("<"):
+        text = str(error.reason)
     return " ".join(text.split())[:_MAX_ANSWER_CHARS]
 
 

@@ -195,4 +195,5 @@ def _point(measurement: Measurement, tags: Mapping[str, str], values: Mapping[st
         for field in measurement.fields
         if values[field.name] is not None
     }
-    return Point(measurement.name, tags, fields, round(at * 1e9))
+    # Whole microseconds: as nanoseconds, a moment would be more than a float can hold exactly.
+    return Point(measurement.name, tags, fields, round(at * 1e6) * 1000)

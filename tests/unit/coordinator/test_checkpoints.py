@@ -16,7 +16,7 @@ from coordinator.durable import TEMPORARY_SUFFIX
 from schemas.errors import StorageError
 from schemas.weights import Array, digest
 from tests.unit.coordinator.disk_limit import no_file_beyond
-from tests.unit.coordinator.kill_points import survive_every_kill
+from tests.kill_points import survive_every_kill
 
 MIB = 1024 * 1024
 SNAPSHOT: dict[str, Any] = {"members": {"pi-1": [3, [1, 2]]}, "deadline_s": 12.25, "name": "café"}

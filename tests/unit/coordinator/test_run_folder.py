@@ -15,7 +15,7 @@ from schemas.errors import ConfigError, StorageError
 from schemas.identifiers import is_identifier
 from tests.sample_records import device_record, round_record, run_event
 from tests.unit.coordinator.disk_limit import no_file_beyond
-from tests.unit.coordinator.kill_points import survive_every_kill
+from tests.kill_points import survive_every_kill
 
 KIB = 1024
 

@@ -8,7 +8,7 @@ from torch import nn
 from learning.datasets import Examples
 from learning.evaluation import evaluate
 from learning.parameters import get_weights
-from learning.training import Trainer
+from learning.training import LocalTask, Trainer
 from schemas.errors import DataError
 
 IDENTITY = {"weight": np.eye(2, dtype=np.float32), "bias": np.zeros(2, np.float32)}
@@ -43,8 +43,6 @@ def test_dropout_is_off_and_the_weights_are_not_changed(four_points: Examples) -
 
 
 def test_module_can_be_trained_again_after_it_was_evaluated(four_points: Examples) -> None:
-    from learning.training import LocalTask  # noqa: PLC0415
-
     module = nn.Linear(2, 2)
     trainer = Trainer(module, four_points)
     evaluate(module, IDENTITY, four_points)

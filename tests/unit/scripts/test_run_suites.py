@@ -48,7 +48,7 @@ def test_row_says_when_a_suite_is_over_its_budget(duration_s: float, late: bool)
         ("", 0, 0, 0, False),
     ],
 )
-def test_pytest_run_is_counted_by_what_really_ran(  # noqa: PLR0917 (one parameter per expectation)
+def test_pytest_run_is_counted_by_what_really_ran(
     tmp_path: Path, body: str, passed: int, failed: int, skipped: int, ran_tests: bool
 ) -> None:
     module = tmp_path / "test_sample.py"

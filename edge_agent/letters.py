@@ -1,6 +1,7 @@
 """What an agent says to the coordinator, as `Publish` actions: one method per message, no decisions."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 from edge_agent.events import PendingUpdate, Publish, TrainingFinished
@@ -59,7 +60,8 @@ class Letters:
             base_sha256=announcement.model.sha256,
             num_examples=result.num_examples,
             num_batches=result.num_batches,
-            loss=result.loss,
+            # JSON has no NaN; the coordinator looks at the weights themselves.
+            loss=result.loss if math.isfinite(result.loss) else None,
         )
         return encode(result.weights, wire.encode(header, self.minor))
 

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
 
+REPEATABLE_ROUNDS = 8
+"""So far back a crash can throw a run: one round, and more only when checkpoints are damaged."""
+
 FieldValue = int | float | bool | str
 
 
@@ -161,8 +164,8 @@ class PointStream:
             refusals = [point for point in found if point.measurement == FL_REFUSAL.name]
             still = [point.tags for point in refusals]
             found += [replace(p, fields={**p.fields, "count": 0}) for p in earlier if p.tags not in still]
-            # Only the latest rounds can be repeated.
-            self._last_refusals = {n: p for n, p in self._last_refusals.items() if n >= record.round_number - 1}
+            oldest = record.round_number - REPEATABLE_ROUNDS
+            self._last_refusals = {n: p for n, p in self._last_refusals.items() if n > oldest}
             self._last_refusals[record.round_number] = [p for p in found if p.measurement == FL_REFUSAL.name]
         return found
 

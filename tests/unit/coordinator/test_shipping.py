@@ -130,7 +130,7 @@ def test_shipper_sends_the_same_points_again_when_server_was_down(run: RunFolder
 
 
 def test_shipper_does_not_hurry_when_woken_after_a_failure(run: RunFolder) -> None:
-    sink = PlannedSink(*[DOWN] * 10)
+    sink = PlannedSink(DOWN)
     shipper = Shipper(run, sink, NEVER)
     shipper.start()
     assert sink.failed.wait(LIMIT_S)
@@ -138,9 +138,20 @@ def test_shipper_does_not_hurry_when_woken_after_a_failure(run: RunFolder) -> No
     for _ in range(100):
         shipper.wake()
 
-    assert sink.attempts == 1
+    assert not sink.took.acquire(timeout=0.1)
+    assert shipper.status() == ShippingStatus(0, 10, "it is down")
+    shipper.close(LIMIT_S)
+
+
+def test_one_last_try_is_made_when_closing_after_a_failure(run: RunFolder) -> None:
+    sink = PlannedSink(*[DOWN] * 10)
+    shipper = Shipper(run, sink, NEVER)
+    shipper.start()
+    assert sink.failed.wait(LIMIT_S)
+
     status = shipper.close(LIMIT_S)
-    assert sink.attempts == 2  # the last try
+
+    assert sink.attempts == 2
     assert status == ShippingStatus(0, 10, "it is down")
 
 

@@ -109,6 +109,12 @@ def test_field_keeps_its_type_when_json_wrote_a_whole_number() -> None:
     assert {field.name: type(point.fields[field.name]) for field in FL_DEVICE.fields} == spec_types(FL_DEVICE)
 
 
+def test_field_keeps_its_type_when_a_whole_number_was_measured() -> None:
+    point = points(round_record(duration_s=3))[0]
+
+    assert type(point.fields["duration_s"]) is float
+
+
 def test_field_name_has_one_type_when_used_by_several_measurements() -> None:
     every = [(field.name, field.type) for measurement in MEASUREMENTS for field in measurement.fields]
 
@@ -148,6 +154,16 @@ def test_refusals_become_zero_when_the_repeated_round_has_none() -> None:
 
     counts = {(p.tags["agent_id"], p.tags["reason"]): p.fields["count"] for p in again if p.measurement == "fl_refusal"}
     assert counts == {("pi-3", "duplicate"): 0, ("pi-2", "stale-round"): 5}
+
+
+def test_refusals_become_zero_when_several_rounds_are_repeated() -> None:
+    stream = PointStream()
+    for number in (1, 2, 3, 4):
+        stream.feed(round_record(number))
+
+    again = [point for number in (2, 3) for point in stream.feed(round_record(number, refused={}))]
+
+    assert [point.fields["count"] for point in again if point.measurement == "fl_refusal"] == [0, 0]
 
 
 def test_rounds_do_not_touch_each_other_when_they_follow() -> None:

@@ -37,6 +37,7 @@ from simulation.network import Conditions, VirtualNetwork
 from transport.ports import Message, SessionSpec
 
 MAX_VIRTUAL_S = 30 * 24 * 3600.0
+CLOSING_S = 1.0
 PI_BATCH_S = 0.025
 """Virtual seconds per local batch: about what a Raspberry Pi 4 takes for 16 images and the CNN."""
 
@@ -48,6 +49,7 @@ class World:
     Attributes:
         seed, faults: of the network; by default nothing goes wrong.
         batch_s: virtual seconds of one local batch, by agent; `PI_BATCH_S` for those not named.
+        traffic: filled with each agent's traffic at the end.
         replay: round number -> the agents whose updates were accepted; these and no others are selected then.
     """
 
@@ -55,6 +57,7 @@ class World:
     faults: Faults = NO_FAULTS
     batch_s: Mapping[str, float] | None = None
     replay: Mapping[int, Collection[str]] | None = None
+    traffic: dict[str, Traffic] | None = None
 
 
 def simulate(
@@ -91,11 +94,16 @@ def simulate_with(
         outside = CoordinatorOutside(topics, transport, jobs, FolderStore(folder), evaluate, network.clock, observer)
         service = CoordinatorService(engine, outside)
         network.add(service, transport, jobs)
+        agents = {}
         for agent_id, trainer in trainers.items():
             batch_s = (world.batch_s or {}).get(agent_id, PI_BATCH_S)
-            add_agent(network, config, agent_id, trainer, MemorySpool(), batch_s)
+            agents[agent_id] = add_agent(network, config, agent_id, trainer, MemorySpool(), batch_s)
         if not network.run(until=lambda: service.finished, max_virtual_s=MAX_VIRTUAL_S):
             raise ConfigError(f"the run came to no end within {MAX_VIRTUAL_S / 86400:g} days of virtual time")
+        # The last words are still on their way, and count.
+        network.run(until=lambda: False, max_virtual_s=CLOSING_S)
+    if world.traffic is not None:
+        world.traffic.update({agent_id: agent.traffic for agent_id, agent in agents.items()})
     return RunResult(run_id, service.outcome, service.detail, folder.path, digest(engine.model))
 
 

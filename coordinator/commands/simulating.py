@@ -1,0 +1,123 @@
+"""`coordinator simulate`: whole runs in virtual time, with real training and without processes, broker or waiting."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.commands.conversation import (
+    EXIT_ABORTED,
+    EXIT_ERROR,
+    Json,
+    RunsFolder,
+    errors_in_one_line,
+    open_run,
+    print_document,
+    runs_option,
+    talk,
+    working,
+)
+from coordinator.commands.demonstrating import DemoModel
+from coordinator.commands.dividing import AlphaOption, Scheme, SchemeOption
+from coordinator.config import RunConfig
+from coordinator.demo import DemoSettings, as_dict, load_demo_data
+from coordinator.display import RunDisplay
+from coordinator.service import Observer
+
+ReplayOption = Annotated[
+    str | None,
+    typer.Option(help="Repeat the closed rounds of this run with the updates that were accepted in it.", metavar="RUN"),
+]
+
+
+def simulate(
+    rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds.")] = 25,
+    target_accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="End at the round that reaches this test accuracy.")
+    ] = None,
+    partition: SchemeOption = Scheme.DIGIT_PAIRS,
+    alpha: AlphaOption = 0.5,
+    local_batches: Annotated[int, typer.Option(min=1, help="E: batches that each device trains per round.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, help="B: examples of a batch.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Step size of local training.")] = 0.05,
+    strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
+    codec: Annotated[str, typer.Option(help="How weights are encoded on the wire.")] = "fp32",
+    model: Annotated[
+        DemoModel, typer.Option(help="mlp: MNIST in colour, flat; lstm: synthetic sequences.")
+    ] = DemoModel.CNN,
+    devices: Annotated[int, typer.Option(min=1, max=100_000, help="Simulated agents.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder of MNIST; looked for when not given.")] = None,
+    replay: ReplayOption = None,
+    rooms: Annotated[Path | None, typer.Option(help="With --replay: one data folder per agent id in here.")] = None,
+    runs_folder: RunsFolder = Path("runs"),
+    json_output: Json = False,
+) -> None:
+    """Run the same engines over an in-memory network in virtual time; training and evaluation are real.
+
+    Whenever the same updates are accepted in each round, every global model has the same bytes as in a run over
+    Mosquitto on the same kind of machine; --replay shows it for a run that took place.
+
+    Example: coordinator simulate --devices 20 --partition dirichlet --alpha 0.1 --rounds 50
+    """
+    console = talk(json_output)
+
+    def observe(config: RunConfig) -> Observer:
+        return RunDisplay(config.rounds.count, console, config.rounds.min_agents)
+
+    with errors_in_one_line():
+        if replay is not None:
+            _replay(replay, rooms, runs_folder, observe, json_output)
+            return
+        from simulation.study import simulate_settings
+
+        settings = DemoSettings(
+            runs_folder=runs_folder,
+            devices=devices,
+            rounds=rounds,
+            target_accuracy=target_accuracy,
+            partition=partition.value,
+            alpha=alpha,
+            local_batches=local_batches,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            model=model.value,
+            strategy=strategy,
+            codec=codec,
+            seed=seed,
+            data=data,
+        )
+        with working(console, "loading the data"):
+            dataset, name = load_demo_data(settings)
+        if name.startswith("digits"):
+            console.rule("[bold red]NO COPY OF MNIST AND NO NETWORK: using scikit-learn's 8x8 digits, upscaled[/]")
+        result = simulate_settings(settings, dataset, name, observe)
+    if json_output:
+        print_document(as_dict(result))
+    else:
+        per_device = sum(result.packet_bytes_per_device.values())
+        console.print(f"{per_device / 1e6:.2f} MB per device, {result.wall_s:.1f} s on this machine")
+        console.print(f"look at it with  coordinator report {result.run_id}{runs_option(runs_folder)}", soft_wrap=True)
+    if result.outcome != "finished":
+        raise typer.Exit(EXIT_ABORTED)
+
+
+def _replay(
+    run_id: str, rooms: Path | None, runs: Path, observe: Callable[[RunConfig], Observer], json_output: bool
+) -> None:
+    from simulation.study import replay
+
+    console = talk(json_output)
+    original = open_run(runs, run_id).run_id
+    result, differences = replay(runs, original, rooms, observe)
+    if json_output:
+        found = {"folder": str(result.folder), "replayed": original, "differences": differences}
+        print_document(asdict(result) | found)
+    elif differences:
+        console.print("\n".join(["[red]not the same:[/]", *differences]))
+    else:
+        console.print(f"[green]the same bytes[/] in every round as run {original}")
+    if differences:
+        raise typer.Exit(EXIT_ERROR)

@@ -80,7 +80,7 @@ class ShippingStatus:
     Attributes:
         points_shipped: acknowledged since this shipper or push began.
         records_waiting: lines of `record.jsonl` that the server has not acknowledged; None when that is not known.
-        error: why the last attempt failed; empty after a success.
+        error: why records wait, when the last attempt failed.
     """
 
     points_shipped: int
@@ -108,7 +108,8 @@ class _Delivery:
     def status(self, error: str = "") -> ShippingStatus:
         """How it stands; never raises."""
         try:
-            return ShippingStatus(self.points_shipped, self.backlog.waiting_lines(), error)
+            waiting = self.backlog.waiting_lines()
+            return ShippingStatus(self.points_shipped, waiting, error if waiting else "")
         except StorageError as unreadable:
             return ShippingStatus(self.points_shipped, None, error or str(unreadable))
 
@@ -224,7 +225,7 @@ class Shipper:
         if self._delivery is None:
             self._delivery = _Delivery(self._run, self._sink)
         while self._delivery.deliver_batch():
-            self._retry_s = self._pace.first_retry_s
+            self._error, self._retry_s = "", self._pace.first_retry_s
 
     def _insist(self, step: Callable[[], object]) -> bool:
         """Repeat a step until it succeeds; False when the shipper is closing and the last try has failed."""

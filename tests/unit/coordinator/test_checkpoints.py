@@ -15,8 +15,8 @@ from coordinator.checkpoints import DamagedCheckpointError, Keep
 from coordinator.durable import TEMPORARY_SUFFIX
 from schemas.errors import StorageError
 from schemas.weights import Array, digest
-from tests.unit.coordinator.disk_limit import no_file_beyond
 from tests.kill_points import survive_every_kill
+from tests.unit.coordinator.disk_limit import no_file_beyond
 
 MIB = 1024 * 1024
 SNAPSHOT: dict[str, Any] = {"members": {"pi-1": [3, [1, 2]]}, "deadline_s": 12.25, "name": "café"}

@@ -13,9 +13,9 @@ import pytest
 from coordinator.run_folder import Record, RunFolder, list_runs, new_run_id
 from schemas.errors import ConfigError, StorageError
 from schemas.identifiers import is_identifier
+from tests.kill_points import survive_every_kill
 from tests.sample_records import device_record, round_record, run_event
 from tests.unit.coordinator.disk_limit import no_file_beyond
-from tests.kill_points import survive_every_kill
 
 KIB = 1024
 

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -139,22 +139,22 @@ def load_settings(kind: type[S], path: Path | None, options: Mapping[str, Any] |
         environment=_absolute(kind, _environment(kind), Path()),
         options=_nested({key: value for key, value in (options or {}).items() if value is not None}),
     )
-    mistyped = list(_mistyped(kind, layers.file))
-    try:
-        settings = kind(**layers.merged())
-    except ValidationError as error:
-        known = {problem.location for problem in mistyped}
-        others = [problem for problem in problems(error) if problem.location not in known]
-        raise ConfigError(layers.explain(mistyped + others)) from error
-    if mistyped:
-        raise ConfigError(layers.explain(mistyped))
-    return settings
+    return _checked(layers)
 
 
-class _Layers(NamedTuple):
+def settings_from(kind: type[S], options: Mapping[str, Any]) -> S:
+    """Settings from these options alone, by dotted key; neither a file nor the environment is looked at.
+
+    Raises:
+        ConfigError: naming the key and what was expected.
+    """
+    return _checked(_Layers(kind, "settings", file={}, environment={}, options=_nested(options)))
+
+
+class _Layers(NamedTuple, Generic[S]):
     """Where values came from."""
 
-    kind: type[FileSettings]
+    kind: type[S]
     file_name: str
     file: Table
     environment: Table
@@ -176,6 +176,19 @@ class _Layers(NamedTuple):
         if location and _holds(self.environment, location):
             return f"{_variable(self.kind, location)} in the environment"
         return self.file_name
+
+
+def _checked(layers: _Layers[S]) -> S:
+    mistyped = list(_mistyped(layers.kind, layers.file))
+    try:
+        settings = layers.kind(**layers.merged())
+    except ValidationError as error:
+        known = {problem.location for problem in mistyped}
+        others = [problem for problem in problems(error) if problem.location not in known]
+        raise ConfigError(layers.explain(mistyped + others)) from error
+    if mistyped:
+        raise ConfigError(layers.explain(mistyped))
+    return settings
 
 
 def _read(path: Path) -> Table:

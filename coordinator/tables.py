@@ -1,0 +1,149 @@
+"""What a person reads about runs on a terminal: tables and sentences. Numbers come from `summary.py`."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Table
+
+from coordinator.run_summary import RunSummary
+from coordinator.summary import STRAGGLER_FACTOR, DeviceSummary, Straggler, num_refused
+from schemas.records import RoundRecord
+
+MB = 1e6
+NOTHING = "-"
+
+
+def runs_table(runs: Iterable[RunSummary]) -> Table:
+    """All runs, newest first."""
+    table = _table("run", "started", "state", ">rounds", ">accuracy")
+    for run in runs:
+        table.add_row(
+            run.run_id, moment(run.started_at), state_in_words(run), str(run.rounds_closed), percent(run.accuracy)
+        )
+    return table
+
+
+def rounds_table(rounds: Iterable[RoundRecord]) -> Table:
+    """One line per round."""
+    table = _table(">round", ">accuracy", ">loss", ">training loss", ">updates", ">refused", ">seconds", ">waiting")
+    for record in rounds:
+        table.add_row(
+            f"{record.round_number}" + (f" (attempt {record.attempt})" if record.attempt > 1 else ""),
+            percent(record.accuracy),
+            number(record.loss, 4),
+            number(record.train_loss, 4),
+            f"{len(record.accepted)}/{len(record.selected)}",
+            str(num_refused(record.refused) or NOTHING),
+            number(record.duration_s, 2),
+            number(record.wait_s, 2),
+        )
+    return table
+
+
+def refusals_table(refusals: Mapping[str, Mapping[str, int]]) -> Table:
+    """Refused messages by reason and sender."""
+    table = _table("refused because", ">messages", "from")
+    for reason, by_agent in refusals.items():
+        senders = ", ".join(f"{agent} ({count})" for agent, count in by_agent.items())
+        table.add_row(reason, str(sum(by_agent.values())), senders)
+    return table
+
+
+def devices_table(devices: Sequence[DeviceSummary], now_s: float | None) -> Table:
+    """One line per device.
+
+    Args:
+        now_s: UTC seconds while the run goes on, to say how long ago a device was seen; None afterwards.
+    """
+    columns = (
+        "device",
+        "last seen",
+        ">rounds",
+        ">train s",
+        ">comm s",
+        ">idle s",
+        ">latency s",
+        ">MB up/down",
+        ">MB RAM",
+    )
+    warm = any(device.max_cpu_temperature_c is not None for device in devices)
+    table = _table(*columns, *((">max C",) if warm else ()), ">refused")
+    for device in devices:
+        temperature = number(device.max_cpu_temperature_c, 0) + (" !" if device.throttled_reports else "")
+        table.add_row(
+            device.agent_id,
+            _seen(device, now_s),
+            f"{device.rounds_accepted}/{device.rounds_selected}",
+            number(device.train_s, 2),
+            number(communication_s(device), 2),
+            number(device.idle_s, 2),
+            number(device.latency_s, 2),
+            f"{device.packet_bytes_up / MB:.2f}/{device.packet_bytes_down / MB:.2f}",
+            number(device.peak_rss_bytes / MB if device.peak_rss_bytes is not None else None, 0),
+            *((temperature,) if warm else ()),
+            str(sum(device.refused.values()) or NOTHING),
+        )
+    return table
+
+
+def communication_s(device: DeviceSummary) -> float | None:
+    """Mean seconds of a round spent on downloading and uploading."""
+    return None if device.download_s is None or device.upload_s is None else device.download_s + device.upload_s
+
+
+def straggler_sentence(straggler: Straggler | None, num_rounds: int) -> str:
+    """Who holds the rounds up."""
+    if straggler is None:
+        return f"no straggler: no device takes {STRAGGLER_FACTOR:g} times as long as the others"
+    since = f", in every one since round {straggler.since_round}" if straggler.since_round else ""
+    return (
+        f"straggler {straggler.agent_id}: {straggler.latency_s:.2f} s a round, the others "
+        f"{straggler.others_latency_s:.2f} s; last in {straggler.last_in_rounds} of {num_rounds} rounds{since}; "
+        f"the others waited {straggler.cost_s:.1f} s for it"
+    )
+
+
+def state_in_words(run: RunSummary) -> str:
+    """Where a run stands, and what can be done about it."""
+    if run.state == "running":
+        return f"running, pid {run.pid}" if run.pid else "running"
+    return f"stopped: coordinator resume {run.run_id}" if run.state == "stopped" else run.state
+
+
+def moment(utc_s: float | None) -> str:
+    """A moment in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(utc_s)) if utc_s is not None else NOTHING
+
+
+def ago(seconds: float) -> str:
+    """How long ago, as one says it."""
+    for unit, size_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size_s:
+            return f"{seconds / size_s:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"
+
+
+def percent(share: float | None) -> str:
+    """A share of one as per cent."""
+    return f"{share:.2%}" if share is not None else NOTHING
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number, or a dash."""
+    return f"{value:.{digits}f}" if value is not None else NOTHING
+
+
+def _seen(device: DeviceSummary, now_s: float | None) -> str:
+    if device.last_seen_at is None:
+        return "never"
+    if now_s is None:
+        return moment(device.last_seen_at)
+    return ago(now_s - device.last_seen_at) + ("" if device.online else ", offline")
+
+
+def _table(*columns: str) -> Table:
+    """A table; columns that start with `>` hold numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return table

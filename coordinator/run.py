@@ -1,5 +1,6 @@
 """Start and resume runs: puts the round engine, a broker, a folder and a test set together. No decisions here."""
 
+import logging
 import platform
 import secrets
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from coordinator.service import CoordinatorService, Observer, Outside, Score
 from coordinator.store import FolderStore
 from coordinator.strategies import make_strategy
 from schemas import wire
+from schemas.errors import StorageError
 from schemas.identifiers import COORDINATOR_ID
 from schemas.messages import CoordinatorStatus
 from schemas.records import RoundRecord
@@ -27,6 +29,8 @@ from transport.mqtt import MqttTransport
 from transport.ports import Message, SessionSpec
 
 SESSION_EXPIRY_S = 300
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,6 @@ def start(config: RunConfig, observer: Observer | None = None) -> RunResult:
     """
     run_id = config.run_id or new_run_id()
     described = config.model_dump(mode="json") | {"run_id": run_id, "environment": environment()}
-    make_strategy(config.training.strategy)
     evaluate, weights = prepare(config)
     folder = RunFolder.create(config.runs_folder, run_id, described)
     return _drive(config, folder, weights, evaluate, observer)
@@ -82,11 +85,13 @@ def prepare(config: RunConfig) -> tuple[Callable[[Weights], Score], Weights]:
     import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only read
 
     from learning.evaluation import evaluate  # noqa: PLC0415
-    from learning.models import build_model, check_fits  # noqa: PLC0415
+    from learning.initialisation import initial_model  # noqa: PLC0415
+    from learning.models import check_fits  # noqa: PLC0415
     from learning.parameters import get_weights  # noqa: PLC0415
 
     torch.set_num_threads(config.threads)
-    module = build_model(config.training.model, config.training.seed, config.training.model_path)
+    training = config.training
+    module = initial_model(training.model, training.seed, training.recipe.make(), training.model_path)
     weights = get_weights(module)
     if config.data.dataset == "none":
         return lambda _weights: Score(0.0, 0.0), weights
@@ -119,20 +124,34 @@ def _version(package: str) -> str:
 def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selector: Selector = select) -> RoundEngine:
     """The engine of a run, with its last checkpoint restored when there is one."""
     checkpoint = checkpoints.load_latest(folder.checkpoints_path)
+    recorded = [record for record in folder.records(("round",)) if isinstance(record, RoundRecord)]
+    _check_restorable(folder, checkpoint, recorded)
     allowed = config.rounds.allowed_agents
     engine = RoundEngine(
         config.rules(folder.run_id),
-        make_strategy(config.training.strategy),
+        make_strategy(config.plan),
         checkpoint.weights if checkpoint else weights,
         session=secrets.token_hex(6),
         allowed=frozenset(allowed) if allowed is not None else None,
         selector=selector,
     )
     if checkpoint is not None:
-        recorded = [record for record in folder.records(("round",)) if isinstance(record, RoundRecord)]
         last = next((r for r in reversed(recorded) if r.round_number == checkpoint.round_number), None)
         engine.restore(checkpoint.snapshot, checkpoint.state, last)
     return engine
+
+
+def _check_restorable(
+    folder: RunFolder, checkpoint: checkpoints.Checkpoint | None, recorded: list[RoundRecord]
+) -> None:
+    """Refuse to start a run over whose checkpoints are gone; say when only an older one can be read."""
+    if checkpoint is None and recorded:
+        raise StorageError(
+            f"run {folder.run_id} has closed {recorded[-1].round_number} rounds, but there is no checkpoint in "
+            f"{folder.checkpoints_path}: bring them back from a copy, or start a new run"
+        )
+    for path in checkpoint.damaged if checkpoint is not None else ():
+        log.error("%s is damaged and passed over: the rounds after the last good checkpoint are repeated", path)
 
 
 def _drive(

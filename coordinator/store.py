@@ -16,12 +16,12 @@ class FolderStore:
 
     def append(self, record: Record, *, durable: bool) -> None:
         """Append a record; `durable` puts it and all before it on disk."""
-        self._folder.append(record)
-        if durable and record.type != "round":  # a round's record is synced as it is appended
-            self._folder.sync()
+        self._folder.append(record, durable=durable)
 
     def save_checkpoint(
         self, round_number: int, weights: Weights, state: Mapping[str, Array], snapshot: dict[str, Any]
     ) -> None:
         """Write a checkpoint durably."""
+        # The snapshot lists reports as recorded: their lines must not be lost when it survives.
+        self._folder.sync()
         checkpoints.save(self._folder.checkpoints_path, round_number, weights, state, snapshot)

@@ -41,7 +41,7 @@ class Process:
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self.name = name
         self.log_file = log
-        self._command = command
+        self.command = command
         self._log_offset = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +50,7 @@ class Process:
         self._log_offset = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     @property

@@ -60,11 +60,13 @@ class BrokerAddress:
         return f"{self.host}:{self.port}"
 
 
-def explain(error: Exception, address: BrokerAddress) -> str:
-    """Say what a failed or broken connection means for the person who has to act."""
+def explain(error: Exception, address: BrokerAddress, *, opening: bool = False) -> str:
+    """Say what a failed connection means for the person who has to act; `opening`: it was never established."""
     match error:
         case ssl.SSLCertVerificationError():
             words = f"the certificate of {address} was not accepted: {error.verify_message}"
+        case ssl.SSLEOFError() | ConnectionResetError() if opening and address.tls:
+            words = f"TLS with {address} failed: it hung up (is this port meant for TLS?)"
         case ssl.SSLError():
             words = f"TLS with {address} failed: {_TLS_WORDS.get(error.reason or '', error.reason or str(error))}"
         case socket.gaierror():

@@ -88,8 +88,8 @@ class Connection:
                 clean_start=False,
                 properties=_properties(PacketTypes.CONNECT, SessionExpiryInterval=self._session.session_expiry_s),
             )
-        except (OSError, ssl.CertificateError) as error:
-            self.end(explain(error, self._broker))
+        except OSError as error:
+            self.end(explain(error, self._broker, opening=True))
 
     @property
     def socket(self) -> socket.socket | None:
@@ -114,10 +114,11 @@ class Connection:
     def read(self) -> None:
         """Take what has arrived, up to about `BATCH_BYTES`."""
         stop_at = self._traffic.packet_bytes_down + BATCH_BYTES
-        more = True
-        while more and self.loss is None and self._traffic.packet_bytes_down < stop_at:
+        self._paho.expect_data()
+        while not self._paho.drained and self.loss is None and self._traffic.packet_bytes_down < stop_at:
             self._paho.loop_read()
-            more = self._paho.may_have_more
+        while self._paho.holds_packet and self.loss is None:
+            self._paho.loop_read()
 
     def write(self) -> None:
         """Send as much of what waits as the socket takes."""
@@ -232,7 +233,7 @@ class _Paho(Client):
     ) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, party.session.name, protocol=MQTTProtocolVersion.MQTTv5)
         self.error: OSError | None = None  # paho itself only says that the connection was lost
-        self.may_have_more = True
+        self._socket_drained = False  # the last read took all that there was
         self._keep_alive_s = party.broker.keep_alive_s
         self._traffic = traffic
         self._deliver, self._acknowledge = deliver, acknowledge
@@ -252,6 +253,20 @@ class _Paho(Client):
         """True when bytes were taken from the socket and not yet looked at."""
         encrypted = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
         return encrypted > 0 or self._small_read_at < len(self._small_read)
+
+    @property
+    def drained(self) -> bool:
+        """True when there is probably nothing more to read."""
+        return self._socket_drained and self._small_read_at == len(self._small_read)
+
+    def expect_data(self) -> None:
+        """The selector says that there is something to read."""
+        self._socket_drained = False
+
+    @property
+    def holds_packet(self) -> bool:
+        """True when a packet is complete and not worked off: paho stops after its hundredth read, even so."""
+        return self._in_packet["have_remaining"] == 1 and self._in_packet["to_process"] == 0
 
     def send(self, message: Message) -> int:
         """Publish and forget; the packet id comes back with the acknowledgement.
@@ -281,19 +296,18 @@ class _Paho(Client):
             self._small_read, self._small_read_at = self._receive(_SMALL_READ_BYTES), 0
         data = self._small_read[self._small_read_at : self._small_read_at + bufsize]
         self._small_read_at += len(data)
-        self.may_have_more = self.may_have_more or self._small_read_at < len(self._small_read)
         return data
 
     def _receive(self, bufsize: int) -> bytes:
         try:
             data = super()._sock_recv(bufsize)
         except BlockingIOError:
-            self.may_have_more = False
+            self._socket_drained = True
             raise
         except OSError as error:
             self.error = error
             raise
-        self.may_have_more = len(data) == bufsize
+        self._socket_drained = len(data) < bufsize
         self._traffic.packet_bytes_down += len(data)
         # Any byte proves that the broker lives. Without this, a PINGRESP that waits behind a large message on a
         # slow line counts as missing.
@@ -306,12 +320,29 @@ class _Paho(Client):
         except BlockingIOError:
             raise
         except OSError as error:
-            self.error = error
+            self.error = self._last_word() or error
             raise
         self._traffic.packet_bytes_up += sent
         if sent < len(buf):
             self._ping_t = 0.0  # the same for a PINGREQ that waits behind a large message
         return sent
+
+    def _last_word(self) -> OSError | None:
+        """Why the broker hung up on us: with TLS 1.3 it refuses our certificate after we began to send."""
+        try:
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.recv(1)
+        except (ssl.SSLWantReadError, ssl.SSLEOFError):
+            return None
+        except ssl.SSLError as error:
+            return error
+        except OSError:
+            return None
+        return None
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        # paho's own leaves the socket open when the handshake fails. This one uses the socket's time limit.
+        return cast(ssl.SSLContext, self._ssl_context).wrap_socket(tcp_sock, server_hostname=self._host)
 
     def _packet_queue(self, command: int, packet: bytes | bytearray, *rest: Any) -> MQTTErrorCode:
         # paho cuts off what is left of a packet for every send. Of a memoryview that copies nothing; of bytes it

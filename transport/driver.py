@@ -12,10 +12,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from schemas.measures import Instant
 from transport.ports import Connected, Disconnected, Event, Service, StopRequested
@@ -48,8 +47,8 @@ class Source(Protocol):
     def take_events(self) -> list[Event]:
         """The events since the last call."""
 
-    def close(self) -> None:
-        """Let go of everything, bounded in time."""
+    def close(self, *, goodbye: bool = True) -> None:
+        """Let go of everything, bounded in time; without `goodbye` as a crash would, so that the will is published."""
 
 
 def system_clock() -> Instant:
@@ -94,10 +93,13 @@ class Loop:
         self._due_now[party] = None
 
     def run(self) -> None:
-        """Serve all parties until each is finished; each is closed as it finishes."""
-        with _stop_signals() as signals:
-            if signals is not None:
-                self._selector.register(signals, selectors.EVENT_READ, signals)
+        """Serve all parties until each is finished; each is closed as it finishes.
+
+        Whatever a service raises ends all of them, and the broker publishes their wills.
+        """
+        with _StopSignals() as signals:
+            if signals.socket is not None:
+                self._selector.register(signals.socket, selectors.EVENT_READ, signals)
             self._notifier.send("READY=1\nSTATUS=connecting to the broker")
             try:
                 while self._parties:
@@ -105,14 +107,14 @@ class Loop:
             finally:
                 self._notifier.send("STOPPING=1")
                 for party in dict.fromkeys(self._parties.values()):
-                    self._retire(party)
+                    self._retire(party, goodbye=False)
                 self._selector.close()
 
     def _turn(self) -> None:
         ready = self._selector.select(self._timeout_s())
         touched, self._due_now = self._due_now, {}
         for key, mask in ready:
-            if isinstance(key.data, socket.socket):
+            if isinstance(key.data, _StopSignals):
                 self._request_stop(key.data, touched)
             elif (party := self._parties.get(key.data)) is not None:
                 key.data.handle_io(mask)
@@ -148,7 +150,7 @@ class Loop:
         if not service.finished and service.wake_at_s() <= now.monotonic_s:
             service.on_time(now)
         if service.finished:
-            self._retire(party)
+            self._retire(party, goodbye=True)
         else:
             self._schedule(party, now.monotonic_s)
 
@@ -161,15 +163,14 @@ class Loop:
             self._alarms_set += 1
             heapq.heappush(self._alarms, (wake_at_s, self._alarms_set, party))
 
-    def _retire(self, party: _Party) -> None:
+    def _retire(self, party: _Party, *, goodbye: bool) -> None:
         party.alarm_s = -math.inf
         for source in party.sources:
-            source.close()
+            source.close(goodbye=goodbye)
             del self._parties[source]
 
-    def _request_stop(self, signals: socket.socket, touched: dict[_Party, None]) -> None:
-        for number in signals.recv(64):
-            reason = signal.Signals(number).name
+    def _request_stop(self, signals: "_StopSignals", touched: dict[_Party, None]) -> None:
+        for reason in signals.take():
             _log.info("stopping because of %s", reason)
             for party in dict.fromkeys(self._parties.values()):
                 party.service.on_event(StopRequested(reason), self._clock())
@@ -182,24 +183,44 @@ class Loop:
             self._notifier.send(f"STATUS=not connected: {event.reason}")
 
 
-@contextmanager
-def _stop_signals() -> Iterator[socket.socket | None]:
-    """A socket that yields the numbers of SIGTERM and SIGINT as bytes; None outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield None
-        return
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    # Python writes the number of a signal to the wake-up descriptor only when the signal has a Python handler.
-    handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    previous_fd = signal.set_wakeup_fd(writer.fileno())
-    try:
-        yield reader
-    finally:
-        signal.set_wakeup_fd(previous_fd)
-        for number, handler in handlers.items():
+class _StopSignals:
+    """Turns the first SIGTERM or SIGINT into something to read; the next one acts as it did before.
+
+    Attributes:
+        socket: readable when a signal has come; None outside the main thread, where nothing is caught.
+    """
+
+    def __init__(self) -> None:
+        self.socket: socket.socket | None = None
+        self._writer: socket.socket | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+        self._previous_fd = -1
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.socket, self._writer = socket.socketpair()
+            self.socket.setblocking(False)
+            self._writer.setblocking(False)
+            self._previous_fd = signal.set_wakeup_fd(self._writer.fileno())
+            # Python writes a signal's number to the descriptor only when the signal has a Python handler.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, lambda *_: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+        if self.socket is not None and self._writer is not None:
+            signal.set_wakeup_fd(self._previous_fd)
+            self.socket.close()
+            self._writer.close()
+
+    def take(self) -> list[str]:
+        """The names of the signals that came."""
+        self._restore()
+        numbers = self.socket.recv(64) if self.socket is not None else b""
+        return [signal.Signals(number).name for number in numbers]
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        reader.close()
-        writer.close()
+        self._previous.clear()

@@ -17,6 +17,8 @@ from transport.ports import Event, JobDone
 
 _log = logging.getLogger(__name__)
 
+_PATIENCE_S = 5.0
+
 
 def run(name: str, work: Callable[[], object]) -> JobDone:
     """Do the work now; whatever it raises becomes the result."""
@@ -69,12 +71,12 @@ class ThreadJobs:
         """The jobs that ended since the last call, in the order in which they ended."""
         return [self._done.popleft() for _ in range(len(self._done))]
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Start no further job, and wait for the running one, but not for ever."""
+    def close(self, *, goodbye: bool = True) -> None:
+        """Start no further job, and wait for the running one, but not for ever, and not without `goodbye`."""
         while not self._submitted.empty():
             self._submitted.get_nowait()
         self._submitted.put(None)
-        self._thread.join(timeout_s)
+        self._thread.join(_PATIENCE_S if goodbye else 0.0)
         if self._selector is not None:
             self._selector.unregister(self._wake_fd)
             self._selector = None
@@ -115,5 +117,5 @@ class InlineJobs:
         done, self._done = self._done, []
         return done
 
-    def close(self) -> None:
+    def close(self, *, goodbye: bool = True) -> None:
         """Nothing to end."""

@@ -73,13 +73,14 @@ class MqttTransport:
             self._connection.publish(message)
             self._follow_up(self._connection)
 
-    def close(self) -> None:
+    def close(self, *, goodbye: bool = True) -> None:
         """Wait until what was handed over is acknowledged (at most `close_s`), then disconnect without the will.
 
-        What arrives in the meantime is lost.
+        What arrives in the meantime is lost. Without `goodbye` the connection just ends, and the broker publishes
+        the will.
         """
         self._closed = True
-        if self._connection is not None and self._connection.ready:
+        if goodbye and self._connection is not None and self._connection.ready:
             self._say_goodbye(self._connection)
         self._drop_connection()
         self._events.clear()

@@ -7,19 +7,20 @@ from typing import Self
 
 
 class Proxy:
-    """Listens on a free loopback port and passes everything on to another one.
+    """Listens on a loopback port (a free one, unless told which) and passes everything on to another one.
 
     Attributes:
         port: connect here.
         bytes_up, bytes_down: passed on to the broker and from it.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, port: int = 0) -> None:
         self.bytes_up = self.bytes_down = 0
         self._target_port = target_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -47,6 +48,11 @@ class Proxy:
         """Pass on what was held, and everything after it."""
         self._flowing.set()
 
+    def finish(self) -> None:
+        """Wait until everything has been passed on, after the connections were closed from either end."""
+        for thread in self._threads:
+            thread.join()
+
     def close(self) -> None:
         """Accept nothing more and end all connections."""
         _end(self._listener)
@@ -69,7 +75,9 @@ class Proxy:
                 self._open |= {client, broker}
             for source, sink in ((client, broker), (broker, client)):
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self._pass_on, args=(source, sink, sink is broker), daemon=True).start()
+                thread = threading.Thread(target=self._pass_on, args=(source, sink, sink is broker), daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
         try:

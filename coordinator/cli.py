@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import demonstrating, dividing, files, looking, metrics, running, simulating
+from coordinator.commands import bench, demonstrating, dividing, files, looking, metrics, running, simulating
 from coordinator.commands.conversation import EXIT_CODES
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command("export")(files.export)
 app.command("partition")(dividing.partition_command)
 metrics_app.command("push")(metrics.push_command)
 app.add_typer(metrics_app, name="metrics")
+app.add_typer(bench.bench_app, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,109 @@
+"""A process of agents that train nothing: each returns the model with one value changed. For load and overhead.
+
+Everything but the training is the real agent: engine, service, connection, state on disk. Run as
+`python -m benchmarks.echo_agents PORT FOLDER ID...`. The first line on standard input is a JSON object of passwords;
+every further line is answered with one JSON line of what the process has used so far. SIGTERM ends it.
+"""
+
+import json
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.processes import peak_rss_mb, tcp_bytes_to
+from edge_agent.engine import ParticipantEngine
+from edge_agent.events import StartTraining, TrainingFinished
+from edge_agent.service import AgentService, Outside
+from edge_agent.spool import Spool
+from schemas import wire
+from schemas.messages import AgentStatus
+from schemas.topics import Address, Kind, Topics
+from transport.address import BrokerAddress
+from transport.driver import Loop
+from transport.jobs import InlineJobs
+from transport.mqtt import MqttTransport
+from transport.ports import Message, SessionSpec
+
+
+class EchoTrainer:
+    """Returns the model that it was given, with one value changed.
+
+    Attributes:
+        cpu_s_at: round -> CPU seconds of this process when its first training in that round began.
+    """
+
+    def __init__(self) -> None:
+        self.cpu_s_at: dict[int, float] = {}
+
+    def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
+        """One copy of the model, and no training."""
+        del should_stop
+        announcement = task.announcement
+        self.cpu_s_at.setdefault(announcement.round_number, time.process_time())
+        weights = {name: np.array(array) for name, array in task.weights.items()}
+        first = next(iter(weights.values()))
+        first.reshape(-1)[0] += 1
+        return TrainingFinished(announcement.run_id, announcement.round_number, weights, 100, 1, 0.5)
+
+
+class EchoAgents:
+    """All agents of this process, on one thread."""
+
+    def __init__(self, port: int, folder: Path, passwords: Mapping[str, str]) -> None:
+        self._port = port
+        self._loop = Loop()
+        self._trainer = EchoTrainer()
+        self._transports = [self._add(folder, name, password) for name, password in passwords.items()]
+
+    def run(self) -> None:
+        """Serve until SIGTERM."""
+        self._loop.run()
+
+    def used(self) -> dict[str, Any]:
+        """What this process has used so far."""
+        tcp = tcp_bytes_to(self._port)
+        traffic = [transport.traffic for transport in self._transports]
+        return {
+            "agents": len(traffic),
+            "cpu_s_at": self._trainer.cpu_s_at,
+            "peak_rss_mb": peak_rss_mb(),
+            "packet_bytes_up": sum(t.packet_bytes_up for t in traffic),
+            "packet_bytes_down": sum(t.packet_bytes_down for t in traffic),
+            "tcp_bytes_up": tcp.acked,
+            "tcp_bytes_down": tcp.received,
+        }
+
+    def _add(self, folder: Path, agent_id: str, password: str) -> MqttTransport:
+        topics, instance, jobs = Topics(), secrets.token_hex(6), InlineJobs()
+        gone = wire.encode(AgentStatus(state="offline", instance=instance))
+        will = Message(topics.build(Address(Kind.STATUS, agent_id)), gone, retain=True)
+        session = SessionSpec(agent_id, tuple(topics.agent_filters(agent_id)), will)
+        transport = MqttTransport(session, BrokerAddress("127.0.0.1", self._port, agent_id, password))
+        outside = Outside(topics, agent_id, transport, jobs, Spool(folder / agent_id, agent_id), self._trainer)
+        self._loop.add(AgentService(ParticipantEngine(agent_id, instance), outside), transport, jobs)
+        return transport
+
+
+def _answer_questions(agents: EchoAgents) -> None:
+    for _ in sys.stdin:
+        sys.stdout.write(json.dumps(agents.used()) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """Entry point of the process."""
+    port, folder, names = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    passwords = json.loads(sys.stdin.readline())
+    agents = EchoAgents(port, folder, {name: passwords[name] for name in names})
+    threading.Thread(target=_answer_questions, args=(agents,), daemon=True).start()
+    agents.run()
+
+
+if __name__ == "__main__":
+    main()

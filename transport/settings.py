@@ -148,7 +148,7 @@ def settings_from(kind: type[S], options: Mapping[str, Any]) -> S:
     Raises:
         ConfigError: naming the key and what was expected.
     """
-    return _checked(_Layers(kind, "settings", file={}, environment={}, options=_nested(options)))
+    return _checked(_Layers(kind, "command line", file={}, environment={}, options=_nested(options)))
 
 
 class _Layers(NamedTuple, Generic[S]):

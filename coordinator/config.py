@@ -10,7 +10,8 @@ from pydantic_settings import SettingsConfigDict
 
 from coordinator.influx import InfluxSettings
 from coordinator.rules import MIB, RoundRules
-from coordinator.strategies import STRATEGIES
+from learning.strategies.presets import Recipe, expand, names
+from schemas.errors import ConfigError
 from schemas.identifiers import AgentId, RunId
 from schemas.messages import TrainingPlan
 from transport.settings import BrokerSection, FileSettings, Section
@@ -25,8 +26,10 @@ class TrainingSection(Section):
     Attributes:
         model: `cnn`, `lstm`, `mlp`, or `module:callable` from `model_path` (which agents must allow as well).
         local_batches: E; batch_size: B.
-        learning_rate: the step size of local training.
-        strategy: how updates become the next model; codec: how weights are encoded on the wire.
+        learning_rate: the step size of local training; the strategy's own when not given.
+        strategy: how agents train and how updates become the next model (docs/strategies.md); codec: how weights are
+            encoded on the wire.
+        options: the strategy's numbers, such as `server_momentum`; its defaults where not given.
         seed: everything random derives from it.
     """
 
@@ -34,20 +37,34 @@ class TrainingSection(Section):
     model_path: Path | None = None
     local_batches: int = Field(10, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=1_000_000)
-    learning_rate: float = Field(0.05, gt=0, le=1e6)
+    learning_rate: float | None = Field(None, gt=0, le=1e6)
     strategy: str = "fedavg"
+    options: dict[str, float] = Field(default_factory=dict, max_length=32)
     codec: str = "fp32"
     seed: int = Field(1, ge=0, lt=2**63)
 
     @field_validator("strategy")
     @classmethod
     def _strategy_is_known(cls, name: str) -> str:
-        return _one_of(STRATEGIES, name, "strategy")
+        return _one_of(names(), name, "strategy")
 
     @field_validator("codec")
     @classmethod
     def _codec_is_known(cls, name: str) -> str:
         return _one_of(CODECS, name, "codec")
+
+    @model_validator(mode="after")
+    def _options_fit_the_strategy(self) -> "TrainingSection":
+        try:
+            self.recipe  # noqa: B018 - made to be checked
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the strategy's name stands for, with the numbers given here."""
+        return expand(self.strategy, self.local_batches, self.learning_rate, self.options)
 
 
 class RoundsSection(Section):
@@ -117,14 +134,15 @@ class RunConfig(FileSettings):
     @property
     def plan(self) -> TrainingPlan:
         """What agents are told to train."""
-        section = self.training
+        section, recipe = self.training, self.training.recipe
         return TrainingPlan(
             model=section.model,
             local_batches=section.local_batches,
             batch_size=section.batch_size,
-            learning_rate=section.learning_rate,
+            learning_rate=recipe.learning_rate,
             seed=section.seed,
-            strategy=section.strategy,
+            strategy=recipe.strategy,
+            options=dict(recipe.options),
         )
 
     def rules(self, run_id: str) -> RoundRules:

@@ -48,7 +48,7 @@ class DemoSettings:
     alpha: float = 0.5
     local_batches: int = 10
     batch_size: int = 16
-    learning_rate: float = 0.05
+    learning_rate: float | None = None
     model: str = "cnn"
     strategy: str = "fedavg"
     codec: str = "fp32"

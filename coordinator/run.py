@@ -57,6 +57,7 @@ def start(config: RunConfig, observer: Observer | None = None) -> RunResult:
     """
     run_id = config.run_id or new_run_id()
     described = config.model_dump(mode="json") | {"run_id": run_id, "environment": environment()}
+    described["plan"] = config.plan.model_dump(mode="json")
     evaluate, weights = prepare(config)
     folder = RunFolder.create(config.runs_folder, run_id, described)
     return _drive(config, folder, weights, evaluate, observer)

@@ -1,13 +1,14 @@
-"""Strategies by name."""
+"""The strategy that a plan names, as the round engine uses it."""
 
-from coordinator.strategy import FedAvg, Strategy
-from schemas.errors import ConfigError
+from coordinator.strategy import MeanThenStep, Strategy
+from learning.strategies.registry import make_strategy as make_method
+from schemas.messages import TrainingPlan
 
-STRATEGIES: dict[str, type[FedAvg]] = {FedAvg.name: FedAvg}
 
+def make_strategy(plan: TrainingPlan) -> Strategy:
+    """The coordinator's half of the plan's strategy.
 
-def make_strategy(name: str) -> Strategy:
-    """The strategy of this name; ConfigError lists those there are."""
-    if name not in STRATEGIES:
-        raise ConfigError(f"training.strategy {name!r} is not known: expected one of {', '.join(sorted(STRATEGIES))}")
-    return STRATEGIES[name]()
+    Raises:
+        ConfigError: there is no such strategy or option; the text lists those there are.
+    """
+    return MeanThenStep(make_method(plan.strategy, plan.options))

@@ -1,17 +1,15 @@
-"""What the round engine asks of an aggregation strategy, and FedAvg, the reference.
+"""What the round engine asks of a strategy: an aggregator for the updates, and the step that follows.
 
-A strategy says how updates are put together (`aggregator`) and how the global model moves (`step`). Its state is
-named arrays, saved with every checkpoint, so that a resumed run goes on exactly where it was.
+The steps themselves are in `learning.strategies`, beside the agents' halves. The state between them is named arrays,
+saved with every checkpoint, so that a resumed run goes on exactly where it was.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.aggregation import ExactMean
+from learning.strategies.strategy import State, Step
+from learning.strategies.strategy import Strategy as Method
 from schemas.weights import Array, Weights
-
-State = Mapping[str, Array]
 
 
 class Aggregator(Protocol):
@@ -32,14 +30,6 @@ class Aggregator(Protocol):
         """The aggregate, with the reference's dtypes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A new global model and the strategy state that goes with it."""
-
-    weights: Weights
-    state: State
-
-
 class Strategy(Protocol):
     """One aggregation strategy."""
 
@@ -54,21 +44,21 @@ class Strategy(Protocol):
         """Move the global model, given the round's aggregate. The first round has an empty state."""
 
 
-class FedAvg:
-    """Federated averaging: the new model is the mean of the updates, weighted by their examples.
+class MeanThenStep:
+    """Every strategy so far: an exact weighted mean of the updates, then the method's own step."""
 
-    McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of Deep Networks from
-    Decentralized Data", AISTATS 2017, Algorithm 1: w_{t+1} = sum over k of (n_k / n) w^k_{t+1}, n being the sum
-    over the agents that answered.
-    """
+    def __init__(self, method: Method) -> None:
+        self._method = method
 
-    name = "fedavg"
+    @property
+    def name(self) -> str:
+        """As announcements call it."""
+        return self._method.name
 
     def aggregator(self, model: Weights) -> Aggregator:
         """An exact weighted mean."""
         return ExactMean(model)
 
     def step(self, model: Weights, aggregate: Weights, state: State) -> Step:
-        """The aggregate is the new model; there is no state."""
-        del model
-        return Step(aggregate, state)
+        """The method's coordinator half."""
+        return self._method.step(model, aggregate, state)

@@ -34,5 +34,10 @@ def permutation(length: int, *parts: str | int) -> np.ndarray[tuple[int], np.dty
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
+def raw_draws(count: int, *parts: str | int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Raw 64-bit draws as uint64[count], the same in every version of NumPy and on every machine."""
+    return _bits(*parts).random_raw(count)
+
+
 def _bits(*parts: str | int) -> np.random.PCG64:
     return np.random.PCG64(np.random.SeedSequence(stable_seed(*parts)))

@@ -47,7 +47,9 @@ def demo(
     alpha: AlphaOption = 0.5,
     local_batches: Annotated[int, typer.Option(min=1, help="E: batches that each device trains per round.")] = 10,
     batch_size: Annotated[int, typer.Option(min=1, help="B: examples of a batch.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="Step size of local training.")] = 0.05,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Step size of local training; the strategy's own when not given.")
+    ] = None,
     strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
     codec: Annotated[str, typer.Option(help="How weights are encoded on the wire.")] = "fp32",
     model: Annotated[

@@ -118,10 +118,11 @@ def devices(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"), json
 def _heading(run: RunFolder, state: RunSummary, events: list[RunEvent]) -> list[str]:
     training, rounds = run.config.get("training", {}), run.config.get("rounds", {})
     data = run.config.get("data", {})
+    learning_rate = run.config.get("plan", training).get("learning_rate")
     return [
         f"[bold]{run.run_id}[/]  {tables.state_in_words(state)}  (since {tables.moment(state.started_at)})",
         f"{training.get('model')} on {data.get('dataset')}, E={training.get('local_batches')} batches of "
-        f"{training.get('batch_size')}, learning rate {training.get('learning_rate')}, {training.get('strategy')}, "
+        f"{training.get('batch_size')}, learning rate {learning_rate}, {training.get('strategy')}, "
         f"at most {rounds.get('count')} rounds",
         f"last: {events[-1].name} {events[-1].detail}".rstrip() if events else "nothing has happened yet",
     ]

@@ -90,6 +90,15 @@ def test_pure_module_imports_no_clock_disk_network_or_torch(source: str) -> None
     assert imports_of(source) & FORBIDDEN_IN_PURE == set()
 
 
+@pytest.mark.parametrize("source", [source for source in sources() if source.startswith("learning/strategies/")])
+def test_strategy_does_not_load_torch_on_import(source: str) -> None:
+    # The round engine imports these modules. An agent's half may import torch inside its functions, and names its
+    # types where only the type checker looks.
+    top_level = [node for node in ast.parse((ROOT / source).read_text()).body if not isinstance(node, ast.If)]
+
+    assert "torch" not in imported(list(top_level))
+
+
 @pytest.mark.parametrize("source", [source for source in sources() if source.startswith(COMMAND_LINE)])
 def test_simulation_is_loaded_only_by_the_command_that_needs_it(source: str) -> None:
     top_level: list[ast.AST] = list(ast.parse((ROOT / source).read_text()).body)

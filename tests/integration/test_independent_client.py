@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from coordinator.config import RunConfig
-from coordinator.demo import write_agent_config
 from coordinator.run import start
 from coordinator.run_folder import RunFolder
 from learning.datasets import load_dataset
@@ -47,6 +46,15 @@ def broker_section(broker: PrivateBroker, folder: Path, user: str) -> dict[str, 
     return {"port": broker.port, "username": user, "password_file": str(secret)}
 
 
+def agent_config(broker: PrivateBroker, folder: Path, name: str) -> Path:
+    keys = [f"{key} = {json.dumps(value)}" for key, value in broker_section(broker, folder, name).items()]
+    path = folder / name / "agent.toml"
+    path.write_text(
+        "\n".join([f'agent_id = "{name}"', 'data_folder = "data"', 'state_folder = "state"', "[broker]", *keys])
+    )
+    return path
+
+
 @contextmanager
 def running(commands: dict[str, list[str]], folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Processes that are asked to end, and made to if need be."""
@@ -69,7 +77,7 @@ def run_beside_ours(broker: PrivateBroker, folder: Path, chunk_kib: int, *option
     commands = {}
     for name, indices in zip(OURS, partition(train.labels, len(OURS), "iid", 1), strict=True):
         write_folder(folder / name / "data", train.take(indices))
-        config_file = write_agent_config(folder / name, name, broker_section(broker, folder, name))
+        config_file = agent_config(broker, folder, name)
         commands[name] = [sys.executable, "-m", "edge_agent.cli", "run", str(config_file)]
     secret = str(broker_section(broker, folder, STRANGER)["password_file"])
     fixed = ["--port", str(broker.port), "--agent-id", STRANGER, "--password-file", secret, "--examples", str(EXAMPLES)]

@@ -411,7 +411,8 @@ class Agent:
 
     def _train(self, announcement: Json, weights: Tensors) -> None:
         self._trained_from_s = time.monotonic()
-        if announcement["plan"]["strategy"] != "fedavg":
+        if announcement["plan"].get("strategy", "fedavg") != "fedavg" or announcement["plan"].get("options"):
+            print("this agent knows plain federated averaging alone", flush=True)  # noqa: T201
             return
         self._batches = announcement["plan"]["local_batches"]
         shrunk = {

@@ -16,6 +16,7 @@ import coordinator.pulls
 import coordinator.screening
 import edge_agent.engine as participant_engine
 import edge_agent.letters
+import edge_agent.run
 from coordinator import inbox as coordinator_inbox
 from coordinator.config import RoundsSection
 from coordinator.events import MessageRefused as RefusedByCoordinator
@@ -24,6 +25,8 @@ from edge_agent.events import MessageRefused as RefusedByAgent
 from learning.models import MODELS, build_model
 from learning.parameters import get_weights
 from learning.sampling import batch_indices
+from mosquitto.render import BrokerSettings
+from mosquitto.sizing import limits_for
 from schemas import chunks, messages, weights, wire
 from schemas.errors import Reason
 from schemas.identifiers import MAX_ROUND_NUMBER
@@ -31,6 +34,7 @@ from schemas.topics import MAX_CHUNK_INDEX, TO_AGENT, TO_COORDINATOR, Address, K
 from schemas.versions import CURRENT
 from tests.unit.docs import field_words
 from tests.unit.docs.markdown import DOCS, Page, code
+from transport.settings import BrokerSection
 
 ROOT = DOCS.parent
 PAGE = Page(DOCS / "topics.md")
@@ -177,6 +181,15 @@ def test_payload_named_in_the_topic_table_is_read_on_that_topic(kind: Kind) -> N
     if kind in TO_COORDINATOR or kind is Kind.COORDINATOR_STATUS:
         read = coordinator_inbox.Inbox(TOPICS).read(topic, example(message), retained=False)
         assert not any(isinstance(event, RefusedByCoordinator) for event in read)
+
+
+def test_connection_table_states_our_own_settings() -> None:
+    settings = {row["setting"]: row["value"] for row in PAGE.table("Connection", "setting", "value").rows}
+    keep_alive, at_most = re.findall(r"(\d+) s", settings["keep alive"])
+
+    assert settings["session expiry interval"] == f"{edge_agent.run.SESSION_EXPIRY_S} s for agents"
+    assert int(keep_alive) == BrokerSection().keep_alive_s
+    assert int(at_most) == BrokerSettings(limits=limits_for(1, 1)).max_keepalive_s
 
 
 def test_reason_table_lists_every_reason_code() -> None:

@@ -6,7 +6,7 @@ with the same number of threads.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from coordinator.config import RunConfig
@@ -16,24 +16,22 @@ from coordinator.selection import Selector, select
 from coordinator.service import CoordinatorService, Observer
 from coordinator.service import Outside as CoordinatorOutside
 from coordinator.store import FolderStore
-from edge_agent.engine import ParticipantEngine
-from edge_agent.events import Measured, TrainingFinished
-from edge_agent.service import AgentService
-from edge_agent.service import Outside as AgentOutside
+from edge_agent.events import TrainingFinished
 from edge_agent.trainer import RoomTrainer, RoundTrainer
 from learning.datasets import Examples
 from schemas import wire
 from schemas.errors import ConfigError
 from schemas.identifiers import COORDINATOR_ID
 from schemas.measures import Instant, Traffic
-from schemas.messages import AgentStatus, CoordinatorStatus
+from schemas.messages import CoordinatorStatus
 from schemas.records import RoundRecord
 from schemas.topics import Address, Kind
 from schemas.weights import digest
-from simulation.connection import VirtualTransport
 from simulation.faults import NO_FAULTS, Faults
+from simulation.jobs import Duration
 from simulation.memory import MemorySpool
 from simulation.network import Conditions, VirtualNetwork
+from simulation.party import add_agent
 from transport.ports import Message, SessionSpec
 
 MAX_VIRTUAL_S = 30 * 24 * 3600.0
@@ -97,7 +95,9 @@ def simulate_with(
         agents = {}
         for agent_id, trainer in trainers.items():
             batch_s = (world.batch_s or {}).get(agent_id, PI_BATCH_S)
-            agents[agent_id] = add_agent(network, config, agent_id, trainer, MemorySpool(), batch_s)
+            agents[agent_id] = add_agent(
+                network, topics, trainer, agent_id, MemorySpool(), training_time(batch_s), instance="1"
+            )
         if not network.run(until=lambda: service.finished, max_virtual_s=MAX_VIRTUAL_S):
             raise ConfigError(f"the run came to no end within {MAX_VIRTUAL_S / 86400:g} days of virtual time")
         # The last words are still on their way, and count.
@@ -107,33 +107,7 @@ def simulate_with(
     return RunResult(run_id, service.outcome, service.detail, folder.path, digest(engine.model))
 
 
-def add_agent(  # noqa: PLR0913, PLR0917 - what makes up an agent
-    network: VirtualNetwork,
-    config: RunConfig,
-    agent_id: str,
-    trainer: RoundTrainer,
-    spool: MemorySpool,
-    batch_s: float = PI_BATCH_S,
-    instance: str = "1",
-) -> VirtualTransport:
-    """Let an agent join, with what its spool remembers; its transport is the handle to crash or stop it."""
-    topics = config.broker.topics
-    run_id, pending, carries = spool.load()
-    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id)
-    gone = wire.encode(AgentStatus(state="offline", instance=instance))
-    session = SessionSpec(
-        name=agent_id,
-        filters=tuple(topics.agent_filters(agent_id)),
-        will=Message(topics.build(Address(Kind.STATUS, agent_id)), gone, retain=True),
-    )
-    transport = network.transport(session, agent_id)
-    jobs = network.jobs(training_time(batch_s))
-    service = AgentService(engine, AgentOutside(topics, agent_id, transport, jobs, spool, trainer, _measure))
-    network.add(service, transport, jobs)
-    return transport
-
-
-def training_time(batch_s: float) -> Callable[[str, object], float]:
+def training_time(batch_s: float) -> Duration:
     """How long a training job takes in virtual time."""
     return lambda _name, result: batch_s * result.num_batches if isinstance(result, TrainingFinished) else 0.0
 
@@ -148,7 +122,3 @@ def selector_for(replay: Mapping[int, Collection[str]] | None) -> Selector:
     if replay is None:
         return select
     return lambda _eligible, _rules, round_number: sorted(replay[round_number])
-
-
-def _measure(run_id: str, round_number: int, traffic: Traffic) -> Measured:
-    return Measured(run_id, round_number, traffic, cpu_s=0.0, peak_rss_bytes=0)

@@ -1,0 +1,267 @@
+"""Seeded whole runs in which everything goes wrong that can, held against what must be true of every run.
+
+One seed makes one world: its rules, its network's faults, and when which party is killed, cut off, slowed down or has
+the power cut. The engines and services are the real ones; the model has three numbers, so that thousands of runs fit
+in a minute and every global model can be worked out again from the accepted sets alone.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coordinator.engine import RoundEngine
+from coordinator.rules import RoundRules
+from coordinator.service import CoordinatorService, Score
+from coordinator.service import Outside as CoordinatorOutside
+from coordinator.strategies import make_strategy
+from schemas import wire
+from schemas.identifiers import COORDINATOR_ID
+from schemas.measures import Instant
+from schemas.messages import CoordinatorStatus, RoundAnnouncement, Standing, TrainingPlan
+from schemas.records import RunEvent
+from schemas.topics import Address, Kind, Topics
+from schemas.weights import Weights, digest
+from simulation.arithmetic import FIRST, ArithmeticTrainer, expected_models
+from simulation.connection import VirtualTransport
+from simulation.disk import MemoryDisk
+from simulation.faults import Faults
+from simulation.memory import MemorySpool
+from simulation.network import VirtualNetwork
+from simulation.party import add_agent
+from transport.ports import Message, SessionSpec
+
+RUN_ID = "chaos"
+MAX_VIRTUAL_S = 48 * 3600.0
+TROUBLE_S = 900.0
+"""After so much virtual time nothing more goes wrong, so that a run must come to its end."""
+
+PLAN = TrainingPlan(model="three", local_batches=1, batch_size=1, learning_rate=1.0, seed=0)
+
+
+class BrokenPromiseError(Exception):
+    """Something that must hold for every run does not; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one seed came to.
+
+    Attributes:
+        outcome: of the run.
+        rounds: closed.
+        faults: that were injected on purpose, the network's own not counted.
+        broken: the promise that did not hold, or empty.
+    """
+
+    seed: int
+    outcome: str
+    rounds: int
+    faults: int
+    broken: str = ""
+
+
+def run_seed(seed: int) -> Finding:
+    """One world from its seed to the end of its run; never raises for a broken promise."""
+    world = _World(seed)
+    try:
+        world.run()
+        world.check()
+    except Exception as error:
+        return Finding(seed, world.outcome, len(world.disk.rounds()), world.faults, f"{type(error).__name__}: {error}")
+    return Finding(seed, world.outcome, len(world.disk.rounds()), world.faults)
+
+
+@dataclass(slots=True)
+class _Room:
+    """An agent's lasting part: what survives its process."""
+
+    agent_id: str
+    batch_s: float
+    spool: MemorySpool = field(default_factory=MemorySpool)
+    transport: VirtualTransport | None = None
+    starts: int = 0
+
+
+class _World:
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
+        self.disk = MemoryDisk()
+        self.topics = Topics()
+        self.faults = 0
+        self.service: CoordinatorService | None = None
+        self.coordinator: VirtualTransport | None = None
+        self.sessions = 0
+        self.rules = self._rules(self.rng.randint(5, 7))
+        self.network = VirtualNetwork(seed, self._network_faults(), start=Instant(0.0, 1.7e9))
+
+    @property
+    def outcome(self) -> str:
+        return self.service.outcome if self.service is not None else ""
+
+    def run(self) -> None:
+        self._start_coordinator()
+        for room in self.rooms:
+            self._start_agent(room)
+        for _ in range(self.rng.randint(5, 9)):
+            self.network.at(self.rng.uniform(0.5, TROUBLE_S), self._strike)
+        if not self.network.run(until=lambda: bool(self.outcome), max_virtual_s=MAX_VIRTUAL_S):
+            raise BrokenPromiseError(f"the run came to no end in {MAX_VIRTUAL_S / 3600:g} virtual hours")
+
+    def check(self) -> None:
+        """Hold the run against what must be true."""
+        service = self.service
+        if service is None or service.outcome not in ("finished", "aborted") or not service.detail:
+            raise BrokenPromiseError(f"ended {self.outcome!r} without a reason")
+        rounds = self.disk.rounds()
+        numbers = sorted(rounds)
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise BrokenPromiseError(f"rounds recorded: {numbers}")
+        if service.outcome == "finished" and len(numbers) != self.rules.rounds:
+            raise BrokenPromiseError(f"finished after {len(numbers)} of {self.rules.rounds} rounds")
+        for number, model in enumerate(expected_models([rounds[n].accepted for n in numbers]), start=1):
+            record = rounds[number]
+            if record.model_sha256 != digest(model):
+                raise BrokenPromiseError(f"round {number} is not the mean of its accepted updates {record.accepted}")
+            if not set(record.accepted) <= set(record.selected) or len(set(record.accepted)) != len(record.accepted):
+                raise BrokenPromiseError(f"round {number} accepted {record.accepted} of {record.selected}")
+            if len(record.accepted) < self.rules.min_updates:
+                raise BrokenPromiseError(f"round {number} closed with {len(record.accepted)} updates")
+        events = [record for record in self.disk.records if isinstance(record, RunEvent)]
+        if not any(event.name == service.outcome for event in events):
+            raise BrokenPromiseError("the end is not in the record")
+
+    # -- the world's make-up
+
+    def _rules(self, num_agents: int) -> RoundRules:
+        rng = self.rng
+        self.rooms = [_Room(f"room-{i}", rng.choice([0.1, 1.0, 5.0, 20.0])) for i in range(1, num_agents + 1)]
+        min_updates = rng.randint(1, num_agents)
+        return RoundRules(
+            run_id=RUN_ID,
+            plan=PLAN,
+            rounds=rng.randint(5, 6),
+            min_agents=rng.randint(min_updates, num_agents),
+            min_updates=min_updates,
+            quorum=rng.choice([None, None, rng.randint(min_updates, num_agents)]),
+            fraction=rng.choice([1.0, 1.0, 0.6]),
+            deadline_s=rng.choice([30.0, 90.0, 300.0]),
+            max_attempts=1000,
+            patience_s=24 * 3600.0,
+            chunk_bytes=rng.choice([8 * 1024 * 1024, 1024]),
+        )
+
+    def _network_faults(self) -> Faults:
+        rng = self.rng
+        return Faults(
+            cut=rng.choice([0.0, 0.01, 0.05]),
+            duplicate=rng.choice([0.0, 0.05, 0.3]),
+            drop=rng.choice([0.0, 0.02, 0.1]),
+            delay_s=rng.choice([0.0, 0.5, 5.0]),
+            partition_every_s=rng.choice([60.0, 200.0, 1e6]),
+            restart_every_s=rng.choice([100.0, 300.0, 1e6]),
+            until_s=TROUBLE_S,
+        )
+
+    # -- what goes wrong on purpose
+
+    def _strike(self) -> None:
+        if self.outcome:
+            return
+        self.faults += 1
+        strikes: list[Callable[[], None]] = [
+            self._kill_coordinator,
+            self._kill_agent,
+            self._kill_agent,
+            self._cut_agent,
+            self._slow_down,
+        ]
+        self.rng.choice(strikes)()
+
+    def _kill_coordinator(self) -> None:
+        if self.coordinator is None:
+            return
+        self.network.crash(self.coordinator, silently=self.rng.random() < 0.5)
+        self.coordinator = None
+        if self.rng.random() < 0.5:
+            self.disk.cut_power(self.rng)
+        self._later(self._start_coordinator)
+
+    def _kill_agent(self) -> None:
+        room = self.rng.choice(self.rooms)
+        if room.transport is None:
+            return
+        self.network.crash(room.transport, silently=self.rng.random() < 0.5)
+        room.transport = None
+        self._later(lambda: self._start_agent(room))
+
+    def _cut_agent(self) -> None:
+        room = self.rng.choice(self.rooms)
+        if room.transport is not None:
+            self.network.cut(room.transport)
+
+    def _slow_down(self) -> None:
+        self.rng.choice(self.rooms).batch_s *= self.rng.choice([10.0, 100.0])
+
+    def _later(self, action: Callable[[], None]) -> None:
+        self.network.at(self.network.clock().monotonic_s + self.rng.uniform(0.1, 120.0), action)
+
+    # -- starting and restarting parties
+
+    def _start_agent(self, room: _Room) -> None:
+        room.starts += 1
+        trainer = ArithmeticTrainer(room.agent_id)
+        room.transport = add_agent(
+            self.network,
+            self.topics,
+            trainer,
+            room.agent_id,
+            room.spool,
+            lambda _name, _result: room.batch_s,
+            instance=f"{room.agent_id}-{room.starts}",
+        )
+
+    def _start_coordinator(self) -> None:
+        self.sessions += 1
+        saved = self.disk.latest()
+        weights: Weights = saved.weights if saved is not None else FIRST
+        session = f"session-{self.sessions}"
+        engine = RoundEngine(self.rules, make_strategy(PLAN), weights, session)
+        if saved is not None:
+            engine.restore(saved.snapshot, saved.state, self.disk.rounds().get(saved.round_number))
+        gone = CoordinatorStatus(state="offline", session=session, run_id=RUN_ID)
+        will = Message(self.topics.build(Address(Kind.COORDINATOR_STATUS)), wire.encode(gone, 0), retain=True)
+        name = f"{COORDINATOR_ID}-{RUN_ID}"
+        transport = self.network.transport(SessionSpec(name, tuple(self.topics.coordinator_filters()), will))
+        jobs = self.network.jobs(lambda _name, _result: self.rng.choice([0.0, 0.1, 3.0]))
+        outside = CoordinatorOutside(
+            self.topics,
+            _WatchedTransport(transport, self.topics, self.disk),  # type: ignore[arg-type]
+            jobs,
+            self.disk,
+            lambda _weights: Score(0.0, 0.0),
+            self.network.clock,
+        )
+        self.service = CoordinatorService(engine, outside)
+        self.coordinator = transport
+        self.network.add(self.service, transport, jobs)
+
+
+class _WatchedTransport:
+    """Holds what the coordinator says about recorded reports against what its disk would keep."""
+
+    def __init__(self, transport: VirtualTransport, topics: Topics, disk: MemoryDisk) -> None:
+        self._transport, self._topics, self._disk = transport, topics, disk
+
+    @property
+    def traffic(self) -> object:
+        return self._transport.traffic
+
+    def publish(self, message: Message) -> None:
+        address = self._topics.parse(message.topic)
+        if address is not None and address.kind in (Kind.ANNOUNCEMENT, Kind.STANDING):
+            kind = RoundAnnouncement if address.kind is Kind.ANNOUNCEMENT else Standing
+            said = wire.decode(message.payload, kind).message
+            lost = set(said.recorded_reports) - self._disk.reported(address.agent_id)  # type: ignore[attr-defined]
+            if lost:
+                raise BrokenPromiseError(f"{address.agent_id} was told that reports {sorted(lost)} are on disk")
+        self._transport.publish(message)

@@ -1,0 +1,73 @@
+"""A coordinator's disk in memory, with what a power cut does to it: unsynced records are lost or torn."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.errors import StorageError
+from schemas.records import DeviceRecord, RoundRecord, RunEvent
+from schemas.weights import Array, Weights
+
+Record = RoundRecord | DeviceRecord | RunEvent
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRound:
+    """A checkpoint."""
+
+    round_number: int
+    weights: dict[str, Array]
+    state: dict[str, Array]
+    snapshot: dict[str, Any]
+
+
+@dataclass(slots=True)
+class MemoryDisk:
+    """Keeps the same promises as the run's folder: `coordinator.service.Store`.
+
+    Attributes:
+        records: all that were appended; the first `num_synced` of them survive a power cut.
+        checkpoints: by round, whole ones only, as they are written to another file and renamed.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    checkpoints: dict[int, SavedRound] = field(default_factory=dict)
+    num_synced: int = 0
+    full: bool = False
+
+    def append(self, record: Record, *, durable: bool) -> None:
+        """Append a record; `durable` puts it and all before it on disk."""
+        if self.full:
+            raise StorageError("the simulated disk is full")
+        self.records.append(record)
+        if durable:
+            self.num_synced = len(self.records)
+
+    def save_checkpoint(
+        self, round_number: int, weights: Weights, state: Mapping[str, Array], snapshot: dict[str, Any]
+    ) -> None:
+        """Write a checkpoint durably, and all records before it."""
+        if self.full:
+            raise StorageError("the simulated disk is full")
+        self.num_synced = len(self.records)
+        self.checkpoints[round_number] = SavedRound(round_number, dict(weights), dict(state), snapshot)
+
+    def cut_power(self, rng: random.Random) -> None:
+        """Lose some of what was not synced."""
+        kept = rng.randint(self.num_synced, len(self.records))
+        del self.records[kept:]
+        self.num_synced = kept
+
+    def latest(self) -> SavedRound | None:
+        """The newest checkpoint."""
+        return self.checkpoints[max(self.checkpoints)] if self.checkpoints else None
+
+    def rounds(self) -> dict[int, RoundRecord]:
+        """The last record of each round."""
+        return {record.round_number: record for record in self.records if isinstance(record, RoundRecord)}
+
+    def reported(self, agent_id: str) -> set[int]:
+        """The rounds whose report from an agent would survive a power cut now."""
+        durable = self.records[: self.num_synced]
+        return {r.round_number for r in durable if isinstance(r, DeviceRecord) and r.agent_id == agent_id}

@@ -1,0 +1,114 @@
+"""Learning experiments in plain calls: the agents' own learning and the coordinator's own mean and step, no messages.
+
+For choosing numbers and for tables of what a strategy gives. As long as the same agents take part, the models have
+the same bytes as in a run over a broker on the same kind of machine with as many threads.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from coordinator.strategies import make_strategy
+from learning.datasets import Examples
+from learning.evaluation import evaluate
+from learning.initialisation import initial_model
+from learning.learner import Learner
+from learning.parameters import get_weights
+from learning.partition import partition
+from learning.seeding import stable_seed
+from learning.strategies.presets import Recipe
+from learning.strategies.strategy import State
+from schemas.messages import TrainingPlan
+from schemas.weights import Weights
+
+
+def everybody(_round_number: int, num_agents: int) -> list[int]:
+    """All agents take part in every round."""
+    return list(range(num_agents))
+
+
+def all_but_one(seed: int) -> Callable[[int, int], list[int]]:
+    """In every round after the first another agent, drawn from (seed, round), is missing."""
+
+    def present(round_number: int, num_agents: int) -> list[int]:
+        missing = stable_seed("missing", seed, round_number) % num_agents if round_number > 1 else -1
+        return [agent for agent in range(num_agents) if agent != missing]
+
+    return present
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One run.
+
+    Attributes:
+        recipe: the strategy and its numbers.
+        scheme, alpha: how the training data is divided, see `learning.partition`.
+        present: (round number, number of agents) -> those that take part, by number from 0.
+        stop_at: no more rounds after this accuracy.
+    """
+
+    recipe: Recipe
+    scheme: str = "digit-pairs"
+    alpha: float = 0.5
+    local_batches: int = 10
+    batch_size: int = 16
+    num_agents: int = 5
+    rounds: int = 25
+    seed: int = 1
+    model: str = "cnn"
+    present: Callable[[int, int], list[int]] = everybody
+    stop_at: float = 1.0
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """What the agents are told."""
+        return TrainingPlan(
+            model=self.model,
+            local_batches=self.local_batches,
+            batch_size=self.batch_size,
+            learning_rate=self.recipe.learning_rate,
+            seed=self.seed,
+            strategy=self.recipe.strategy,
+            options=dict(self.recipe.options),
+        )
+
+
+def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]:
+    """The accuracy on `judge` after each round, until the last or `stop_at`.
+
+    Raises:
+        FederationError: the recipe, the model and the data do not fit together.
+    """
+    module = initial_model(experiment.model, experiment.seed, experiment.recipe.make())
+    accuracies: list[float] = []
+    for weights in models(experiment, train):
+        accuracies.append(evaluate(module, weights, judge).accuracy)
+        if accuracies[-1] >= experiment.stop_at:
+            break
+    return accuracies
+
+
+def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
+    """The global model after each round."""
+    plan, count = experiment.plan, experiment.num_agents
+    parts = partition(train.labels, count, experiment.scheme, experiment.seed, experiment.alpha)
+    learners = [Learner(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
+    strategy = make_strategy(plan)
+    weights: Weights = get_weights(initial_model(plan.model, plan.seed, experiment.recipe.make()))
+    state: State = {}
+    carries: list[State] = [{}] * count
+    carried = [0] * count
+    for number in range(1, experiment.rounds + 1):
+        mean = strategy.aggregator(weights)
+        for agent in experiment.present(number, count):
+            outcome = learners[agent].train(plan, number, weights, carries[agent], carried[agent])
+            mean.add(outcome.result.weights, outcome.result.num_examples)
+            carries[agent], carried[agent] = outcome.carry, number
+        step = strategy.step(weights, mean.result(), state)
+        weights, state = step.weights, step.state
+        yield weights
+
+
+def rounds_to(accuracies: list[float], target: float) -> int | None:
+    """The first round at or above `target`; None when there is none."""
+    return next((number for number, accuracy in enumerate(accuracies, 1) if accuracy >= target), None)

@@ -58,6 +58,15 @@ def encode(weights: Weights, header: bytes = b"") -> bytes:
     Raises:
         ValueError: an array's dtype has no safetensors name (see `DTYPES`).
     """
+    return b"".join(segments(weights, header))
+
+
+def segments(weights: Weights, header: bytes = b"") -> list[bytes | memoryview]:
+    """The blob of `encode` in parts, which are views of the arrays: no copy of those that lie in C order.
+
+    Raises:
+        ValueError: an array's dtype has no safetensors name (see `DTYPES`).
+    """
     # Large items first keeps every array aligned, as the reference implementation does.
     names = sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name))
     entries: dict[str, Any] = {}
@@ -77,7 +86,7 @@ def encode(weights: Weights, header: bytes = b"") -> bytes:
     head = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
     data = (array.reshape(-1).view(np.uint8).data for array in arrays)
-    return b"".join([len(head).to_bytes(8, "little"), head, *data])
+    return [len(head).to_bytes(8, "little"), head, *data]
 
 
 def decode(blob: bytes | memoryview) -> tuple[bytes, dict[str, Array]]:

@@ -38,10 +38,8 @@ class Decoded(Generic[M]):
 def encode(message: WireMessage, minor: int = CURRENT.minor) -> bytes:
     """The message as compact JSON, with the fields of `minor` (or of our own, when that is lower)."""
     minor = min(minor, CURRENT.minor)
-    body = message.model_dump(mode="json", exclude_none=True)
+    body = _without_newer(message.model_dump(mode="json", exclude_none=True), type(message), minor)
     body["v"] = Version(CURRENT.major, minor).text
-    for name in _fields_since(type(message), minor):
-        body.pop(name, None)
     if message.significant_digits is not None:
         body = {name: _rounded(value, message.significant_digits) for name, value in body.items()}
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
@@ -106,29 +104,11 @@ def _fields_since(kind: type[BaseModel], minor: int) -> frozenset[str]:
     )
 
 
-def _refuse_newer_fields(body: dict[str, Any], kind: type[BaseModel], minor: int) -> None:
-    for name in _fields_since(kind, minor):
-        if name in body:
-            raise PayloadError(
-                Reason.UNEXPECTED_FIELD, f"{kind.__name__} of minor {minor} does not have the field {name!r}"
-            )
-
-
-def _without_unknown(body: dict[str, Any], kind: type[BaseModel]) -> tuple[dict[str, Any], int]:
-    kept: dict[str, Any] = {}
-    ignored = 0
-    for name, value in body.items():
-        field = kind.model_fields.get(name)
-        if field is None:
-            ignored += 1
-            continue
-        inner = _part_type(field.annotation)
-        if inner is not None and isinstance(value, dict):
-            kept[name], inside = _without_unknown(value, inner)
-            ignored += inside
-        else:
-            kept[name] = value
-    return kept, ignored
+@cache
+def _parts(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields of a message that are themselves groups of fields, with the group's type."""
+    found = {name: _part_type(field.annotation) for name, field in kind.model_fields.items()}
+    return {name: part for name, part in found.items() if part is not None}
 
 
 def _part_type(annotation: Any) -> type[BaseModel] | None:
@@ -136,6 +116,36 @@ def _part_type(annotation: Any) -> type[BaseModel] | None:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
+
+
+def _without_newer(body: dict[str, Any], kind: type[BaseModel], minor: int) -> dict[str, Any]:
+    for name in _fields_since(kind, minor):
+        body.pop(name, None)
+    for name, part in _parts(kind).items():
+        if name in body:
+            _without_newer(body[name], part, minor)
+    return body
+
+
+def _refuse_newer_fields(body: dict[str, Any], kind: type[BaseModel], minor: int) -> None:
+    for name in _fields_since(kind, minor):
+        if name in body:
+            raise PayloadError(
+                Reason.UNEXPECTED_FIELD, f"{kind.__name__} of minor {minor} does not have the field {name!r}"
+            )
+    for name, part in _parts(kind).items():
+        if isinstance(body.get(name), dict):
+            _refuse_newer_fields(body[name], part, minor)
+
+
+def _without_unknown(body: dict[str, Any], kind: type[BaseModel]) -> tuple[dict[str, Any], int]:
+    kept = {name: value for name, value in body.items() if name in kind.model_fields}
+    ignored = len(body) - len(kept)
+    for name, part in _parts(kind).items():
+        if isinstance(kept.get(name), dict):
+            kept[name], inside = _without_unknown(kept[name], part)
+            ignored += inside
+    return kept, ignored
 
 
 def _refusal(error: ValueError, kind: type[BaseModel]) -> PayloadError:

@@ -98,6 +98,7 @@ class ParticipantEngine:
         self._pending = pending
         self._carries = carries or {}
         self._run_id = run_id
+        self._closed_round = 0
         self._work: RoundInWork | None = None
         self._model: ModelArrived | None = None
         self._reports: dict[int, AgentReport] = {}
@@ -169,6 +170,8 @@ class ParticipantEngine:
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
         if event.status.state == "online" and not event.status.claim and event.status.session != self._session:
             self._session = event.status.session
+            # It may have gone back to an older checkpoint.
+            self._closed_round = 0
             self._heard()
             self._actions.append(self._letters.status())
 
@@ -201,8 +204,10 @@ class ParticipantEngine:
 
     def _on_announced(self, event: Announced) -> None:
         self._heard()
-        self._letters.minor = event.minor
         announcement = event.announcement
+        if self._is_outdated(announcement.run_id, announcement.round_number - 1):
+            return
+        self._letters.minor = event.minor
         self._settle(announcement.run_id, announcement.round_number - 1, announcement.last_accepted_round)
         self._forget_recorded(announcement.recorded_reports)
         self._resend_reports(before=announcement.round_number - 1)
@@ -223,6 +228,8 @@ class ParticipantEngine:
     def _on_stood(self, event: Stood) -> None:
         standing = event.standing
         self._heard()
+        if self._is_outdated(standing.run_id, standing.closed_round):
+            return
         over = standing.phase != "waiting"
         self._settle(standing.run_id, standing.closed_round, standing.last_accepted_round)
         self._forget_recorded(standing.recorded_reports)
@@ -236,6 +243,13 @@ class ParticipantEngine:
                 self._actions.append(Tell(f"round {work.number} is over: abandoned"))
             self._stop_working()
 
+    def _is_outdated(self, run_id: str, closed_round: int) -> bool:
+        """True for news that were overtaken by newer ones on their way; otherwise notes how far the run is."""
+        if run_id == self._run_id and closed_round < self._closed_round:
+            return True
+        self._closed_round = closed_round
+        return False
+
     def _settle(self, run_id: str, closed_round: int, last_accepted_round: int) -> None:
         """Bring what we carry in line with what the coordinator says was accepted."""
         if run_id != self._run_id:
@@ -246,9 +260,8 @@ class ParticipantEngine:
         pending = self._pending
         if pending is not None and pending.round_number <= closed_round:
             self._forget_pending(accepted=pending.round_number == last_accepted_round)
-        ahead = [number for number in self._carries if number > last_accepted_round]
-        for number in ahead:
-            del self._carries[number]
+        # Carries of later rounds stay: should the coordinator have fallen back to an older checkpoint, they are not
+        # used (the one of the last accepted round is) and are replaced when their round closes again.
         stale = [number for number in self._carries if number < last_accepted_round]
         if stale:
             self._carries = {n: carry for n, carry in self._carries.items() if n >= last_accepted_round}
@@ -354,8 +367,13 @@ class ParticipantEngine:
             carry=event.carry,
         )
         self._retry_wait_s = RESEND_S
+        keep = KeepUpdate(self._pending)
+        # A carry must be on the disk before anyone can rest on its update; an update alone can be made again.
+        if self._pending.carry:
+            self._actions.append(keep)
         self._send_update(self._pending)
-        self._actions.append(KeepUpdate(self._pending))
+        if not self._pending.carry:
+            self._actions.append(keep)
 
     def _on_training_failed(self, event: TrainingFailed) -> None:
         if self.phase is Phase.TRAINING and self._work and self._work.is_of(event.run_id, event.round_number):

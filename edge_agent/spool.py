@@ -1,13 +1,29 @@
 """An agent's memory across restarts: its pending update and what it carries from round to round.
 
-One folder per run, one file per thing, each written to a temporary file, synced and renamed, so that a power cut
-leaves the old or the new, never a half. What cannot be read is set aside and said, as the work can be done anew.
+One folder per run: a slot file for the one update that is pending, a file per carry. The two are kept differently,
+because losing them costs different things.
+
+*The update* can be made again: the same model, examples, order and carry give the same bytes. So it is written into
+the slot in place, without syncing, creating or removing a file, and stays there until the next one overwrites it. A
+killed process loses nothing, as the operating system has the bytes; one that was killed while writing, and a power
+cut, leave a checksum that does not fit, and the round is trained again. That an update which is still waited for after
+`SYNC_AFTER_S` need not be trained again even then, a background thread syncs it. Rounds that close faster than that
+cost no sync at all, which spares SD cards, too.
+
+*A carry* cannot be made again once later rounds rest on it, so it is on the disk before `keep` returns, and the engine
+lets an update with a carry go out only after that. A carry whose update never went out does no harm: it takes effect
+only when the coordinator says that the round closed with the update. Those of both rounds are there until then, so
+whatever moment the power fails at, the round can be repeated with the same bytes.
 """
 
+import contextlib
 import logging
 import os
 import re
 import shutil
+import struct
+import threading
+import zlib
 from pathlib import Path
 
 from edge_agent.events import Carry, PendingUpdate
@@ -18,51 +34,74 @@ from schemas.weights import decode, encode
 
 log = logging.getLogger(__name__)
 
-_FILE = re.compile(r"(update|carry)-(\d{1,7})\.safetensors\Z")
+SYNC_AFTER_S = 1.0
+"""How long an update may be pending before it is worth a sync."""
+
+_SLOT_NAME = "update.slot"
+_CARRY = re.compile(r"carry-(\d{1,7})\.safetensors\Z")
+_SLOT_HEAD = struct.Struct("<8sQI")
+_SLOT_MAGIC = b"FLUPDT01"
 
 
 class Spool:
-    """The folder of one agent's updates and carries.
+    """The folder of one agent's updates and carries. One process at a time writes it.
 
     Args:
         folder: made if it is missing, readable by the agent alone.
         agent_id: updates of anybody else that lie there are ignored.
+        sync_after_s: see `SYNC_AFTER_S`.
     """
 
-    def __init__(self, folder: Path, agent_id: str) -> None:
+    def __init__(self, folder: Path, agent_id: str, sync_after_s: float = SYNC_AFTER_S) -> None:
         self._folder = folder
         self._agent_id = agent_id
+        self._slot: _Slot | None = None
+        self._syncer = _Syncer(sync_after_s)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"the agent's state folder {folder} cannot be made: {error}") from error
 
     def keep(self, update: PendingUpdate) -> None:
-        """Put an update and its carry on disk; the carry first, as an update without it would be worth less."""
+        """Put an update where a killed process finds it again, and its carry on the disk.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
         run = self._folder / update.run_id
         try:
-            run.mkdir(mode=0o700, exist_ok=True)
             if update.carry:
-                _write(_path(run, "carry", update.round_number), encode(update.carry))
-            _write(_path(run, "update", update.round_number), update.blob)
+                run.mkdir(mode=0o700, exist_ok=True)
+                _write_durably(_carry_path(run, update.round_number), encode(update.carry))
+            slot = self._slot_of(run)
+            slot.write(update.blob)
+            self._syncer.expect(slot)
         except OSError as error:
             raise StorageError(f"cannot keep the update in {run}: {error.strerror or error}") from error
 
     def forget_update(self, run_id: str, round_number: int, *, accepted: bool) -> None:
-        """The round is closed: the update goes, and unless it was accepted, its carry too."""
-        run = self._folder / run_id
-        _path(run, "update", round_number).unlink(missing_ok=True)
+        """The round is closed: the update will not be asked for, and unless it was accepted, its carry neither.
+
+        An accepted update stays where it is until the next one takes its place: the coordinator says which round
+        closed with it, also after a restart. One that was not would be sent once more, so it goes.
+        """
+        self._syncer.forget()
         if not accepted:
-            _path(run, "carry", round_number).unlink(missing_ok=True)
+            run = self._folder / run_id
+            self._close_slot()
+            (run / _SLOT_NAME).unlink(missing_ok=True)
+            _carry_path(run, round_number).unlink(missing_ok=True)
 
     def forget_carries_before(self, run_id: str, round_number: int) -> None:
         """Remove carries of earlier rounds."""
-        for kind, number, path in _files(self._folder / run_id):
-            if kind == "carry" and number < round_number:
+        for number, path in _carries(self._folder / run_id):
+            if number < round_number:
                 path.unlink(missing_ok=True)
 
     def forget_other_runs(self, run_id: str) -> None:
         """Remove everything of other runs."""
+        if self._slot is not None and self._slot.path.parent.name != run_id:
+            self._close_slot()
         for path in self._folder.iterdir():
             if path.is_dir() and path.name != run_id:
                 shutil.rmtree(path, ignore_errors=True)
@@ -72,65 +111,177 @@ class Spool:
         runs = [path for path in self._folder.iterdir() if path.is_dir()]
         if not runs:
             return "", None, {}
-        run = max(runs, key=lambda path: path.stat().st_mtime_ns)
+        run = max(runs, key=_written_at_ns)
         carries: dict[int, Carry] = {}
-        updates: list[tuple[int, Path]] = []
-        for kind, number, path in _files(run):
-            if kind == "update":
-                updates.append((number, path))
-            else:
-                try:
-                    carries[number] = decode(path.read_bytes())[1]
-                except (PayloadError, OSError) as error:
-                    _set_aside(path, error)
-        pending = self._load_update(run.name, *max(updates), carries) if updates else None
+        for number, path in _carries(run):
+            try:
+                carries[number] = decode(path.read_bytes())[1]
+            except (PayloadError, OSError) as error:
+                _set_aside(path, error)
+        pending = self._load_update(run, carries)
         if pending is not None:
             # It takes effect only once the coordinator says that the update was accepted.
             carries.pop(pending.round_number, None)
         return run.name, pending, carries
 
-    def _load_update(
-        self, run_id: str, round_number: int, path: Path, carries: dict[int, Carry]
-    ) -> PendingUpdate | None:
+    def _load_update(self, run: Path, carries: dict[int, Carry]) -> PendingUpdate | None:
+        blob = _read_slot(run / _SLOT_NAME)
+        if blob is None:
+            return None
         try:
-            blob = path.read_bytes()
             header = wire.decode(decode(blob)[0], BlobHeader).message
-        except (PayloadError, OSError) as error:
-            _set_aside(path, error)
+        except PayloadError as error:
+            log.warning("the update kept in %s cannot be used (%s): the round is trained anew", run, error)
             return None
-        if (header.sender, header.run_id, header.round_number) != (self._agent_id, run_id, round_number):
-            _set_aside(path, "it is not this agent's update of that round")
+        if (header.sender, header.run_id) != (self._agent_id, run.name):
+            log.warning("the update kept in %s is not this agent's of that run: ignored", run)
             return None
-        return PendingUpdate(run_id, round_number, header.base_sha256, blob, carries.get(round_number, {}))
+        number = header.round_number
+        return PendingUpdate(run.name, number, header.base_sha256, blob, carries.get(number, {}))
+
+    def _slot_of(self, run: Path) -> "_Slot":
+        path = run / _SLOT_NAME
+        if self._slot is None or self._slot.path != path:
+            self._close_slot()
+            run.mkdir(mode=0o700, exist_ok=True)
+            self._slot = _Slot(path)
+        return self._slot
+
+    def _close_slot(self) -> None:
+        self._syncer.forget()
+        if self._slot is not None:
+            self._slot.close()
+            self._slot = None
 
 
-def _path(run: Path, kind: str, round_number: int) -> Path:
-    return run / f"{kind}-{round_number:07d}.safetensors"
+class _Slot:
+    """The file whose content is overwritten by every update: a head with length and checksum, then the blob."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, blob: bytes | memoryview) -> None:
+        head = _SLOT_HEAD.pack(_SLOT_MAGIC, len(blob), zlib.crc32(blob))
+        size = len(head) + len(blob)
+        remaining = [memoryview(head), memoryview(blob).cast("B")]
+        at = 0
+        while remaining:
+            written = os.pwritev(self._fd, remaining, at)
+            at += written
+            while remaining and written >= len(remaining[0]):
+                written -= len(remaining.pop(0))
+            if remaining:
+                remaining[0] = remaining[0][written:]
+        if size < self._size:
+            os.ftruncate(self._fd, size)
+        self._size = size
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
+        # The name, too: an update that nobody finds is none.
+        _sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
-def _files(run: Path) -> list[tuple[str, int, Path]]:
+class _Syncer:
+    """Syncs a slot some time after it was written, unless it is forgotten before. Its thread starts when needed."""
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._lock = threading.Lock()  # held while syncing, so that no slot is closed meanwhile
+        self._slot: _Slot | None = None
+        self._asked = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def expect(self, slot: _Slot) -> None:
+        """Sync this slot unless `forget` comes first."""
+        self._slot = slot
+        self._asked.set()
+        if self._thread is None:
+            # A daemon: a process that ends does not wait for it, as the update can be made again.
+            self._thread = threading.Thread(target=self._work, name="spool-sync", daemon=True)
+            self._thread.start()
+
+    def forget(self) -> None:
+        """Nothing needs to be on the disk any more; returns when no sync is going on."""
+        with self._lock:
+            self._slot = None
+
+    def _work(self) -> None:
+        never = threading.Event()
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            never.wait(self._after_s)
+            with self._lock:
+                slot, self._slot = self._slot, None
+                if slot is None:
+                    continue
+                try:
+                    slot.sync()
+                except OSError as error:
+                    log.warning("cannot sync %s: after a power cut its round is trained again: %s", slot.path, error)
+
+
+def _read_slot(path: Path) -> bytes | None:
+    """The blob in a slot; None when there is none or it was cut off."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("cannot read %s: the round is trained anew: %s", path, error)
+        return None
+    if len(content) >= _SLOT_HEAD.size:
+        magic, size, checksum = _SLOT_HEAD.unpack_from(content)
+        blob = content[_SLOT_HEAD.size : _SLOT_HEAD.size + size]
+        if magic == _SLOT_MAGIC and len(blob) == size and zlib.crc32(blob) == checksum:
+            return blob
+    log.warning("%s was being written when the process or the power went: the round is trained anew", path)
+    return None
+
+
+def _carry_path(run: Path, round_number: int) -> Path:
+    return run / f"carry-{round_number:07d}.safetensors"
+
+
+def _carries(run: Path) -> list[tuple[int, Path]]:
     found = []
     for path in sorted(run.iterdir()) if run.is_dir() else []:
-        match = _FILE.match(path.name)
+        match = _CARRY.match(path.name)
         if match:
-            found.append((match[1], int(match[2]), path))
+            found.append((int(match[1]), path))
     return found
 
 
-def _write(path: Path, content: bytes | memoryview) -> None:
+def _written_at_ns(run: Path) -> int:
+    """When anything was last written in a run's folder; overwriting a slot does not touch the folder itself."""
+    return max(path.stat().st_mtime_ns for path in [run, *run.iterdir()])
+
+
+def _write_durably(path: Path, content: bytes | memoryview) -> None:
     scratch = path.with_suffix(".part")
     with scratch.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(fd)
     finally:
-        os.close(folder)
+        os.close(fd)
 
 
 def _set_aside(path: Path, why: object) -> None:
-    log.warning("%s cannot be used (%s): set aside as .damaged, the round is trained anew", path, why)
-    path.replace(path.with_suffix(".damaged"))
+    log.warning("%s cannot be used (%s): set aside as .damaged", path, why)
+    with contextlib.suppress(OSError):
+        path.replace(path.with_suffix(".damaged"))

@@ -4,12 +4,21 @@ import dataclasses
 import difflib
 from collections.abc import Collection, Mapping
 
+from learning.strategies.agentmomentum import AgentMomentum
+from learning.strategies.fedadam import FedAdam
 from learning.strategies.fedavg import FedAvg
 from learning.strategies.fedavgm import FedAvgM
+from learning.strategies.fedprox import FedProx
+from learning.strategies.fedyogi import FedYogi
+from learning.strategies.localadam import LocalAdam
+from learning.strategies.scaffold import Scaffold
 from learning.strategies.strategy import Strategy
 from schemas.errors import ConfigError
 
-STRATEGIES: dict[str, type[Strategy]] = {strategy.name: strategy for strategy in (FedAvg, FedAvgM)}
+STRATEGIES: dict[str, type[Strategy]] = {
+    strategy.name: strategy
+    for strategy in (FedAvg, FedAvgM, FedAdam, FedYogi, FedProx, AgentMomentum, Scaffold, LocalAdam)
+}
 
 
 def make_strategy(name: str, options: Mapping[str, float]) -> Strategy:

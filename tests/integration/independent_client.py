@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import signal
+import socket
 import ssl
 import struct
 import time
@@ -184,6 +185,14 @@ class Agent:
             self._say_goodbye()
         self._ready = False
 
+    def _hang_up(self) -> None:
+        """Lose the connection without a goodbye, and with it what has just come."""
+        self.counts["hung_up"] += 1
+        self._early_model = None
+        connection: Any = self._client.socket()
+        if connection is not None:
+            connection.shutdown(socket.SHUT_RDWR)
+
     def _say_goodbye(self) -> None:
         info = self._publish("status", self._status("offline"), retain=True)
         give_up_s = time.monotonic() + 5
@@ -269,6 +278,9 @@ class Agent:
 
     def _on_announcement(self, announcement: Json) -> None:
         self.counts["announcements"] += 1
+        if announcement["round_number"] == self._options.hang_up_in_round and not self.counts["hung_up"]:
+            self._hang_up()
+            return
         self._their_minor = int(announcement["v"].split(".")[1])
         number = announcement["round_number"]
         self._settle(announcement, number - 1)
@@ -525,6 +537,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--minor", type=int, default=1, help="the highest schema minor to speak")
     parser.add_argument("--examples", type=int, default=100, help="our weight in the mean")
     parser.add_argument("--ignore-first-model", action="store_true", help="as if the first broadcast were lost")
+    parser.add_argument("--hang-up-in-round", type=int, help="lose the connection when this round is announced")
     return parser.parse_args()
 
 

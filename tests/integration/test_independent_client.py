@@ -18,7 +18,7 @@ from learning.datasets import load_dataset
 from learning.folders import write_folder
 from learning.partition import partition
 from mosquitto.broker import PrivateBroker
-from schemas.records import DeviceRecord, RoundRecord
+from schemas.records import DeviceRecord, RoundRecord, RunEvent
 
 OURS = ("room-1", "room-2")
 STRANGER = "stranger"
@@ -36,6 +36,7 @@ class Outcome:
 
     rounds: list[RoundRecord]
     devices: list[DeviceRecord]
+    offline: list[RunEvent]
     seen: dict[str, object]
 
 
@@ -108,6 +109,7 @@ def run_beside_ours(broker: PrivateBroker, folder: Path, chunk_kib: int, *option
     return Outcome(
         [record for record in records if isinstance(record, RoundRecord)],
         [record for record in records if isinstance(record, DeviceRecord)],
+        [record for record in records if isinstance(record, RunEvent) and record.name == "agent-offline"],
         json.loads(printed.splitlines()[-1]),
     )
 
@@ -153,12 +155,14 @@ def test_stranger_is_accepted_in_every_round_when_the_first_model_was_lost_on_it
     assert (outcome.seen["asked_for_model"], outcome.seen["models_sent_to_us_alone"]) == (1, 1)
 
 
-def test_stranger_of_an_older_minor_is_accepted_in_every_round_when_blobs_travel_in_chunks(
+def test_stranger_of_an_older_minor_is_accepted_in_every_round_when_blobs_travel_in_chunks_and_its_line_breaks(
     small_broker: PrivateBroker, tmp_path: Path
 ) -> None:
-    outcome = run_beside_ours(small_broker, tmp_path, 16, "--minor", "0")
+    outcome = run_beside_ours(small_broker, tmp_path, 16, "--minor", "0", "--hang-up-in-round", "2")
 
     check_took_part_in_every_round(outcome)
+    assert outcome.seen["hung_up"] == 1
+    assert [(event.round_number, event.agent_id) for event in outcome.offline] == [(2, STRANGER)]
     assert "broadcasts" not in outcome.seen
     assert outcome.seen["chunks"] == ROUNDS * 12
     assert sum(record.ignored_fields for record in outcome.rounds) == 0

@@ -73,6 +73,11 @@ class MqttTransport:
             self._connection.publish(message)
             self._follow_up(self._connection)
 
+    @property
+    def settled(self) -> bool:
+        """True when the broker has acknowledged everything that was handed over."""
+        return self._connection is None or self._connection.settled
+
     def close(self, *, goodbye: bool = True) -> None:
         """Wait until what was handed over is acknowledged (at most `close_s`), then disconnect without the will.
 

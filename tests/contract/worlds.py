@@ -157,13 +157,17 @@ class RealWorld:
         self._broker.restart()
 
     def settle(self) -> None:
-        """Whatever matters has been acknowledged when `close` returns."""
+        self.until(lambda: all(self._is_settled(peer) for peer in self._peers))
 
     def close(self) -> None:
         for peer in self._peers:
             peer.transport.close()
         for proxy in self.proxies.values():
             proxy.close()
+
+    def _is_settled(self, peer: Peer) -> bool:
+        transport = self._transports[id(peer)]
+        return transport.settled and self.proxies[id(peer)].bytes_up == transport.traffic.packet_bytes_up
 
     def _turn(self) -> None:
         transports = [self._transports[id(peer)] for peer in self._peers]

@@ -27,6 +27,7 @@ def test_counted_bytes_are_those_that_a_proxy_passed_on(broker: PrivateBroker) -
             agent.transport.publish(Message(topic(Kind.UPDATE), os.urandom(size)))
             coordinator.transport.publish(Message(topic(Kind.AGENT_MODEL), os.urandom(size), expiry_s=60))
         coordinator.until(lambda: len(coordinator.received()) == len(agent.received()) == 7, agent)
+        agent.until(lambda: agents_proxy.bytes_up == agent.transport.traffic.packet_bytes_up, coordinator)
         agents_proxy.cut()
         agent.until(lambda: sum(isinstance(event, Connected) for event in agent.events) == 2, coordinator)
         pinged = agent.transport.traffic.packet_bytes_up + 2

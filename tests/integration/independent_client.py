@@ -149,6 +149,7 @@ class Agent:
         self._their_minor: int = options.minor
         self._session = ""
         self._run_id = ""
+        self._closed = 0  # the last closed round that we were told of
         self._announcement: Json | None = None
         self._early_model: bytes | None = None
         self._chunks: ChunkedBlob | None = None
@@ -251,6 +252,7 @@ class Agent:
     def _on_coordinator_status(self, status: Json) -> None:
         if status["state"] == "online" and not status.get("claim") and status["session"] != self._session:
             self._session = status["session"]
+            self._closed = 0
             self._publish("status", self._status("online"), retain=True)
 
     def _on_broadcast(self, _where: list[str], payload: bytes) -> None:
@@ -283,7 +285,8 @@ class Agent:
             return
         self._their_minor = int(announcement["v"].split(".")[1])
         number = announcement["round_number"]
-        self._settle(announcement, number - 1)
+        if not self._settle(announcement, number - 1):
+            return
         for older in [n for n in self._reports if n < number - 1]:
             self._publish_report(older)
         base = announcement["model"]["sha256"]
@@ -346,7 +349,8 @@ class Agent:
             self._ask_for_model()
 
     def _on_standing(self, standing: Json) -> None:
-        self._settle(standing, standing["closed_round"])
+        if not self._settle(standing, standing["closed_round"]):
+            return
         work = self._announcement
         if standing["phase"] != "waiting":
             self.counts[standing["phase"]] += 1
@@ -386,7 +390,11 @@ class Agent:
 
     # -- bookkeeping and time
 
-    def _settle(self, message: Json, closed: int) -> None:
+    def _settle(self, message: Json, closed: int) -> bool:
+        """Bring what we have in line with what the coordinator says; False for news that newer ones have overtaken."""
+        if message["run_id"] == self._run_id and closed < self._closed:
+            return False
+        self._closed = closed
         if message["run_id"] != self._run_id:
             self._run_id = message["run_id"]
             self._update = None
@@ -398,6 +406,7 @@ class Agent:
         for number in message.get("recorded_reports", []):
             if self._reports.pop(number, None):
                 self.counts["reports_recorded"] += 1
+        return True
 
     def _drop_work(self) -> None:
         self._announcement = self._chunks = None

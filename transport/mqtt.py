@@ -20,6 +20,8 @@ from transport.timing import USUAL_TIMING, Backoff, Timing
 
 _SILENT_CLOSES: Final = 3
 _QUICK_S: Final = 30.0
+_LARGE_BYTES: Final = 16 * 1024
+"""From this size on a message is sent at once."""
 
 
 class MqttTransport:
@@ -62,16 +64,21 @@ class MqttTransport:
         self._ready_at_s = 0.0
         self._due_s = -math.inf  # next attempt, end of the set-up, or next look at the keep-alive
         self._closed = False
+        self._in_loop = self._postponed = False
 
     def publish(self, message: Message) -> None:
         """Hand over a message; it is on its way when this returns, unless the broker's window is full.
+
+        In a `driver.Loop` small messages wait for the end of the loop's turn and leave together: each send wakes
+        the broker, which costs more than the message.
 
         Raises:
             TransportError: the packet is larger than the broker's announced limit.
         """
         if self._connection is not None and self._connection.ready:
             self._connection.publish(message)
-            self._follow_up(self._connection)
+            if not self._in_loop or len(message.payload) >= _LARGE_BYTES:
+                self._write(self._connection)
 
     @property
     def settled(self) -> bool:
@@ -96,6 +103,7 @@ class MqttTransport:
         if selector is None:
             selector = selectors.DefaultSelector()
             self.attach(selector)
+            self._in_loop = False
         give_up_s = self._clock() + timeout_s
         while not self._events:
             self._turn(selector, give_up_s)
@@ -104,8 +112,12 @@ class MqttTransport:
         return self.take_events()
 
     def attach(self, selector: selectors.BaseSelector) -> None:
-        """Register every connection's socket with `selector` from now on; to be called before the first one."""
+        """Register every connection's socket with `selector` from now on; to be called before the first one.
+
+        Whoever does that looks at `wake_at_s` after every event, as `driver.Loop` does.
+        """
         self._selector = selector
+        self._in_loop = True
 
     def handle_io(self, mask: int) -> None:
         """Read or write what can be read or written without waiting."""
@@ -115,14 +127,18 @@ class MqttTransport:
         if mask & selectors.EVENT_READ:
             self._read(connection)
         if mask & selectors.EVENT_WRITE:
-            connection.write()
-            self._follow_up(connection)
+            self._write(connection)
 
     def handle_time(self, now_s: float) -> None:
         """Connect, give up on a connection that does not get ready, or keep one alive, as is due."""
         connection = self._connection
         if connection is not None and connection.has_unread:
             self._read(connection)
+        elif connection is not None and self._has_unsent:
+            # What was just read may be answered: let the acknowledgements leave with the answers, in the next turn.
+            self._postponed = bool(self._events) and not self._postponed
+            if not self._postponed:
+                self._write(connection)
         if now_s < self._due_s or self._closed:
             return
         if connection is None:
@@ -137,7 +153,7 @@ class MqttTransport:
 
     def wake_at_s(self) -> float:
         """When `handle_time` or `take_events` is due."""
-        if self._events or (self._connection is not None and self._connection.has_unread):
+        if self._events or self._has_unsent or (self._connection is not None and self._connection.has_unread):
             return -math.inf
         return math.inf if self._closed else self._due_s
 
@@ -166,8 +182,18 @@ class MqttTransport:
             self._due_s = self._ready_at_s + self._tick_s
             if not connection.session_present:
                 self._silent_closes = 0
-        connection.write()  # the acknowledgements
+        if connection.loss is not None or not self._in_loop:
+            self._write(connection)  # the acknowledgements; otherwise they leave with what we answer
+
+    def _write(self, connection: Connection) -> None:
+        connection.write()
         self._follow_up(connection)
+
+    @property
+    def _has_unsent(self) -> bool:
+        """True when something waits for the end of the turn: not when it waits for the socket to take it."""
+        connection = self._connection
+        return connection is not None and connection.has_unsent and not self._watched & selectors.EVENT_WRITE
 
     def _follow_up(self, connection: Connection) -> None:
         """After every use of the connection: act on its loss, or watch for what it waits for."""

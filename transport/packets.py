@@ -1,4 +1,4 @@
-"""Sizes of MQTT 5 control packets as `connection.py` and Mosquitto write them, without encoding anything.
+"""Sizes of MQTT 5 control packets as `connection.py` and Mosquitto write them, and the head of a PUBLISH.
 
 The transport holds a publish against the broker's limit with it, and the in-memory network accounts its traffic
 by it; tests/contract holds both against a real broker. Section numbers are those of the OASIS standard:
@@ -28,6 +28,10 @@ _EXPIRY_PROPERTY_BYTES: Final = 5
 _SESSION_EXPIRY_PROPERTY_BYTES: Final = 5
 _PACKET_ID_BYTES: Final = 2
 
+_PUBLISH_QOS_1: Final = 0x32
+_EXPIRY_HEAD: Final = b"\5\2"
+"""Five bytes of properties, the first of which says message expiry interval."""
+
 
 def publish_bytes(topic: str, payload_bytes: int, *, expires: bool) -> int:
     """PUBLISH at QoS 1 (3.3); `expires`: it carries a message expiry interval."""
@@ -38,6 +42,16 @@ def publish_bytes(topic: str, payload_bytes: int, *, expires: bool) -> int:
 def message_bytes(message: Message) -> int:
     """PUBLISH at QoS 1 of a message as it is published."""
     return publish_bytes(message.topic, len(message.payload), expires=message.expiry_s is not None)
+
+
+def publish_head(message: Message, packet_id: int) -> bytes:
+    """PUBLISH at QoS 1 of a message, up to its payload (3.3)."""
+    topic = message.topic.encode()
+    properties = b"\0" if message.expiry_s is None else _EXPIRY_HEAD + message.expiry_s.to_bytes(4, "big")
+    remaining_bytes = 2 + len(topic) + _PACKET_ID_BYTES + len(properties) + len(message.payload)
+    first = _PUBLISH_QOS_1 | (1 if message.retain else 0)
+    head = bytes([first]) + _varint(remaining_bytes) + len(topic).to_bytes(2, "big")
+    return head + topic + packet_id.to_bytes(_PACKET_ID_BYTES, "big") + properties
 
 
 def connect_bytes(session: SessionSpec, username: str | None, password: str | None) -> int:
@@ -79,3 +93,12 @@ def _text_bytes(text: str) -> int:
 def _varint_bytes(value: int) -> int:
     """A variable byte integer (1.5.5)."""
     return 1 if value < 1 << 7 else 2 if value < 1 << 14 else 3 if value < 1 << 21 else 4
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 1 << 7:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

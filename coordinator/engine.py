@@ -102,7 +102,7 @@ class RoundEngine:
         rules: see `RoundRules`.
         strategy: how updates become the next model.
         weights: the initial model, or the resumed one.
-        session: drawn anew at each start of the coordinator.
+        session: new at each start of the coordinator, sorting after all earlier ones.
         allowed: the only agents that may take part; None for all that the broker lets in.
         selector: chooses a round's agents.
     """
@@ -274,15 +274,21 @@ class RoundEngine:
                 # It may be long dead: give it more time to answer our claim.
                 if other.state == "online":
                     self._until_s = max(self._until_s, self._now.monotonic_s + CLAIM_AFTER_ONLINE_S)
-            elif other.state == "online" and (not other.claim or other.session > self.session):
+            elif other.answers == self.session:
                 self._refuse_to_start(other)
-        elif event.retained:
+            elif other.claim and other.session > self.session:
+                # Both have just started: the earlier one stays.
+                self._publish_status(answers=other.session)
+        elif other.claim:
+            self._publish_status(answers=other.session)
+        elif event.retained or other.answers is not None:
             return
-        elif other.claim or other.state == "offline":
-            # Answer the claim; or replace the retained will of one that we refused.
-            self._publish_status()
+        elif other.state == "online" and other.session > self.session:
+            detail = f"another coordinator (session {other.session}) took over this federation"
+            self._finish("stopped", detail, say_goodbye=False)
         else:
-            self._finish("stopped", f"another coordinator (session {other.session}) took over this federation", False)
+            # An earlier one that was stopped for a while, or the last words of one that is gone: ours is the status.
+            self._publish_status()
 
     def _refuse_to_start(self, other: CoordinatorStatus) -> None:
         run = f", run {other.run_id}" if other.run_id else ""
@@ -508,6 +514,7 @@ class RoundEngine:
         if "record" in self._awaiting:
             self._awaiting.discard("record")
             self._move(Phase.SAVING)
+            self._until_s = math.inf
             self._closed_at_s = self._opened_s = self._now.monotonic_s
             if self._awaiting:
                 self._actions.append(Evaluate(self.round_number, self._weights))
@@ -738,9 +745,13 @@ class RoundEngine:
             raise AssertionError(f"no move from {self.phase} to {phase}")
         self.phase = phase
 
-    def _publish_status(self, *, claim: bool = False, online: bool = True) -> None:
+    def _publish_status(self, *, claim: bool = False, answers: str | None = None, online: bool = True) -> None:
         message = CoordinatorStatus(
-            state="online" if online else "offline", session=self.session, claim=claim, run_id=self.rules.run_id
+            state="online" if online else "offline",
+            session=self.session,
+            claim=claim,
+            answers=answers,
+            run_id=self.rules.run_id,
         )
         self._actions.append(self._letters.status(message))
 

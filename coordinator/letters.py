@@ -31,11 +31,12 @@ class Letters:
     minor: int = CURRENT.minor
 
     def status(self, message: CoordinatorStatus) -> Publish:
-        """The coordinator's status, retained unless it is a claim.
+        """The coordinator's status, retained unless it is a claim or answers one.
 
         Written in minor 0, as it also goes to agents that have not announced theirs yet.
         """
-        return Publish(Address(Kind.COORDINATOR_STATUS), wire.encode(message, 0), retain=not message.claim)
+        retain = not (message.claim or message.answers)
+        return Publish(Address(Kind.COORDINATOR_STATUS), wire.encode(message, 0), retain=retain)
 
     def model_blob(self, round_number: int, weights: Weights, sha256: str, num_examples: int) -> bytes:
         """The blob that carries the model of a round, the same for every agent."""

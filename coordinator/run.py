@@ -3,6 +3,7 @@
 import logging
 import platform
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -132,7 +133,7 @@ def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selecto
         config.rules(folder.run_id),
         make_strategy(config.plan),
         checkpoint.weights if checkpoint else weights,
-        session=secrets.token_hex(6),
+        session=new_session(),
         allowed=frozenset(allowed) if allowed is not None else None,
         selector=selector,
     )
@@ -140,6 +141,11 @@ def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selecto
         last = next((r for r in reversed(recorded) if r.round_number == checkpoint.round_number), None)
         engine.restore(checkpoint.snapshot, checkpoint.state, last)
     return engine
+
+
+def new_session() -> str:
+    """A coordinator's session: sorts by the time of its start, and differs even within a second."""
+    return f"{int(time.time()):010x}-{secrets.token_hex(3)}"
 
 
 def _check_restorable(

@@ -213,13 +213,16 @@ class CoordinatorStatus(WireMessage):
     """The coordinator is there (retained), or gone (its last will). An agent answers a new session with its status.
 
     Attributes:
-        session: drawn anew at each start of the coordinator, so that agents and a second coordinator notice.
+        session: new at each start of the coordinator, so that agents and a second coordinator notice. Of two
+            coordinators, the one whose session sorts later was started later.
         claim: True while a coordinator that has just started asks whether another one is there.
+        answers: the session whose claim this status answers: that coordinator must not start.
     """
 
     state: Literal["online", "offline"]
     session: Annotated[str, Field(max_length=32)]
     claim: bool = False
+    answers: Annotated[str, Field(max_length=32)] | None = None
     run_id: RunId | None = None
 
 

@@ -35,6 +35,8 @@ MAX_VIRTUAL_S = 48 * 3600.0
 TROUBLE_S = 900.0
 """After so much virtual time nothing more goes wrong, so that a run must come to its end."""
 
+SLOWEST_S = 2000.0
+
 PLAN = TrainingPlan(model="three", local_batches=1, batch_size=1, learning_rate=1.0, seed=0)
 
 
@@ -200,7 +202,8 @@ class _World:
             self.network.cut(room.transport)
 
     def _slow_down(self) -> None:
-        self.rng.choice(self.rooms).batch_s *= self.rng.choice([10.0, 100.0])
+        room = self.rng.choice(self.rooms)
+        room.batch_s = min(room.batch_s * self.rng.choice([10.0, 100.0]), SLOWEST_S)
 
     def _later(self, action: Callable[[], None]) -> None:
         self.network.at(self.network.clock().monotonic_s + self.rng.uniform(0.1, 120.0), action)

@@ -2,23 +2,26 @@
 
 import dataclasses
 import difflib
+import importlib
+import pkgutil
 from collections.abc import Collection, Mapping
 
-from learning.strategies.agentmomentum import AgentMomentum
-from learning.strategies.fedadam import FedAdam
-from learning.strategies.fedavg import FedAvg
-from learning.strategies.fedavgm import FedAvgM
-from learning.strategies.fedprox import FedProx
-from learning.strategies.fedyogi import FedYogi
-from learning.strategies.localadam import LocalAdam
-from learning.strategies.scaffold import Scaffold
+from learning import strategies
 from learning.strategies.strategy import Strategy
 from schemas.errors import ConfigError
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    strategy.name: strategy
-    for strategy in (FedAvg, FedAvgM, FedAdam, FedYogi, FedProx, AgentMomentum, Scaffold, LocalAdam)
-}
+_BUILT_ON_THIS = ("registry", "presets")
+
+
+def _found() -> dict[str, type[Strategy]]:
+    """Every strategy in this folder: a new file is found without being listed anywhere."""
+    files = sorted(file.name for file in pkgutil.iter_modules(strategies.__path__))
+    modules = [importlib.import_module(f"{strategies.__name__}.{file}") for file in files if file not in _BUILT_ON_THIS]
+    classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    return {c.name: c for c in classes if issubclass(c, Strategy) and "name" in vars(c)}
+
+
+STRATEGIES: dict[str, type[Strategy]] = _found()
 
 
 def make_strategy(name: str, options: Mapping[str, float]) -> Strategy:

@@ -138,12 +138,12 @@ class Loop:
     def _serve(self, party: _Party) -> None:
         service = party.service
         for source in party.sources:
-            if service.finished:
-                break
             now_s = self._clock().monotonic_s
             if source.wake_at_s() <= now_s:
                 source.handle_time(now_s)
             for event in source.take_events():
+                if service.finished:
+                    break
                 self._note(event)
                 service.on_event(event, self._clock())
         now = self._clock()

@@ -40,6 +40,7 @@ class ThreadJobs:
         self._done: deque[JobDone] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector: selectors.BaseSelector | None = None
+        self._closed = False
         # A daemon: a process that is told to stop does not wait for an hour of training.
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
@@ -73,18 +74,18 @@ class ThreadJobs:
 
     def close(self, *, goodbye: bool = True) -> None:
         """Start no further job, and wait for the running one, but not for ever, and not without `goodbye`."""
-        while not self._submitted.empty():
-            self._submitted.get_nowait()
+        self._closed = True
         self._submitted.put(None)
         self._thread.join(_PATIENCE_S if goodbye else 0.0)
         if self._selector is not None:
             self._selector.unregister(self._wake_fd)
             self._selector = None
-        if not self._thread.is_alive():  # otherwise the worker still needs it
+        if not self._thread.is_alive() and self._wake_fd >= 0:  # a worker that still works needs it
             os.close(self._wake_fd)
+            self._wake_fd = -1
 
     def _work(self) -> None:
-        while (job := self._submitted.get()) is not None:
+        while (job := self._submitted.get()) is not None and not self._closed:
             self._done.append(run(*job))
             os.eventfd_write(self._wake_fd, 1)
 

@@ -35,6 +35,9 @@ class Conditions:
     max_queued_messages: int = 1000
 
 
+USUAL = Conditions()
+
+
 @dataclass(slots=True, eq=False)
 class _Party:
     service: Service
@@ -62,7 +65,7 @@ class VirtualNetwork:
         self,
         seed: int = 0,
         faults: Faults = NO_FAULTS,
-        conditions: Conditions = Conditions(),
+        conditions: Conditions = USUAL,
         start: Instant = START,
     ) -> None:
         self._schedule = Schedule(start.monotonic_s)

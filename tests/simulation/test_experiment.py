@@ -1,0 +1,69 @@
+"""Experiments in plain calls against whole simulated runs: the same bytes, whatever the strategy carries."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from coordinator.config import RunConfig
+from learning.datasets import Examples, load_dataset
+from learning.partition import partition
+from learning.strategies.presets import expand
+from schemas.weights import digest
+from simulation.experiment import Experiment, all_but_one, models, rounds_to, run
+from simulation.runner import simulate
+from transport.settings import settings_from
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Examples:
+    return load_dataset("digits").train
+
+
+@pytest.mark.parametrize("name", ["best", "best-iid", "fedadam"])
+def test_experiment_and_simulated_run_end_with_the_same_bytes(name: str, digits: Examples, tmp_path: Path) -> None:
+    config = settings_from(
+        RunConfig,
+        {
+            "runs_folder": tmp_path,
+            "training.strategy": name,
+            "training.local_batches": 3,
+            "training.seed": 7,
+            "rounds.count": 3,
+            "rounds.min_agents": 3,
+            "rounds.min_updates": 3,
+            "data.dataset": "none",
+        },
+    )
+    parts = partition(digits.labels, 3, "digit-pairs", 7)
+    rooms = {f"room-{i}": digits.take(part) for i, part in enumerate(parts, 1)}
+
+    simulated = simulate(config, rooms)
+
+    experiment = Experiment(recipe=expand(name, 3), local_batches=3, num_agents=3, rounds=3, seed=7)
+    assert digest(list(models(experiment, digits))[-1]) == simulated.model_sha256
+
+
+def test_run_stops_at_the_accuracy_that_was_asked_for(digits: Examples) -> None:
+    accuracies = run(Experiment(recipe=expand("best", 3), local_batches=3, rounds=5, stop_at=0.01), digits, digits)
+
+    assert len(accuracies) == 1
+
+
+def test_missing_agent_is_drawn_anew_in_each_round_but_the_first() -> None:
+    present = all_but_one(seed=1)
+    missing = [set(range(5)) - set(present(number, 5)) for number in range(1, 30)]
+
+    assert missing[0] == set()
+    assert all(len(agents) == 1 for agents in missing[1:])
+    assert set.union(*missing) == set(range(5))
+
+
+def test_rounds_to_is_the_first_round_at_the_target() -> None:
+    assert rounds_to([0.5, 0.9, 0.8, 0.95], 0.9) == 2
+    assert rounds_to([0.5], 0.9) is None

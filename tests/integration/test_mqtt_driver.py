@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mosquitto.broker import PrivateBroker, free_port
+from mosquitto.sizing import limits_for
 from schemas.measures import Instant
 from schemas.topics import Kind
 from tests.integration.mqtt_party import LIMIT_S, Party, coordinator_session, topic
@@ -166,7 +167,9 @@ def test_many_parties_talk_on_one_thread_until_each_is_finished(mosquitto_progra
     assert mosquitto_program
     agents = [f"pi-{number}" for number in range(1, 21)]
     loop, counters = Loop(), []
-    with PrivateBroker(tmp_path, dict.fromkeys([*agents, "coordinator"], "secret")) as own_broker:
+    limits = limits_for(model_bytes=1000, num_agents=2 * len(agents))
+    passwords = dict.fromkeys([*agents, "coordinator"], "secret")
+    with PrivateBroker(tmp_path, passwords, limits=limits) as own_broker:
 
         def add(user: str, session: SessionSpec, answer_on: str, first: int | None, last: int) -> None:
             transport = MqttTransport(session, BrokerAddress("127.0.0.1", own_broker.port, user, "secret"))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import bench, demonstrating, dividing, files, looking, metrics, running, simulating
+from coordinator.commands import bench, breaking, demonstrating, dividing, files, looking, metrics, running, simulating
 from coordinator.commands.conversation import EXIT_CODES
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("demo", epilog=EXIT_CODES)(demonstrating.demo)
 app.command("run", epilog=EXIT_CODES)(running.run_command)
 app.command("resume", epilog=EXIT_CODES)(running.resume_command)
 app.command("simulate")(simulating.simulate)
+app.command("chaos")(breaking.chaos)
 app.command("runs")(looking.runs)
 app.command("show")(looking.show)
 app.command("devices")(looking.devices)

@@ -5,11 +5,13 @@ the power cut. The engines and services are the real ones; the model has three n
 in a minute and every global model can be worked out again from the accepted sets alone.
 """
 
+import logging
+import multiprocessing
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coordinator.engine import RoundEngine
+from coordinator.engine import CLAIM_S, RoundEngine
 from coordinator.rules import RoundRules
 from coordinator.service import CoordinatorService, Score
 from coordinator.service import Outside as CoordinatorOutside
@@ -104,8 +106,12 @@ class _World:
         self._start_coordinator()
         for room in self.rooms:
             self._start_agent(room)
-        for _ in range(self.rng.randint(5, 9)):
-            self.network.at(self.rng.uniform(0.5, TROUBLE_S), self._strike)
+        # No run can be over before this: five strikes always hit it, others may.
+        soonest_s = CLAIM_S + self.rules.rounds * min(room.batch_s for room in self.rooms)
+        moments = [self.rng.uniform(0.1, soonest_s) for _ in range(5)]
+        moments += [self.rng.uniform(0.5, TROUBLE_S) for _ in range(self.rng.randint(0, 5))]
+        for moment in moments:
+            self.network.at(moment, self._strike)
         if not self.network.run(until=lambda: bool(self.outcome), max_virtual_s=MAX_VIRTUAL_S):
             raise BrokenPromiseError(f"the run came to no end in {MAX_VIRTUAL_S / 3600:g} virtual hours")
 
@@ -268,3 +274,16 @@ class _WatchedTransport:
             if lost:
                 raise BrokenPromiseError(f"{address.agent_id} was told that reports {sorted(lost)} are on disk")
         self._transport.publish(message)
+
+
+def run_seeds(seeds: range, processes: int, on_finding: Callable[[Finding], None]) -> None:
+    """Run many seeds on several processes; findings come in the seeds' order."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=_quietly) as pool:
+        for finding in pool.imap(run_seed, seeds, chunksize=25):
+            on_finding(finding)
+
+
+def _quietly() -> None:
+    """A world full of faults would fill the log with warnings that nobody reads."""
+    logging.disable(logging.CRITICAL)

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.processes import cpu_seconds_of, peak_rss_mb, tcp_bytes_to
+from benchmarks.processes import TcpBytes, cpu_seconds_of, peak_rss_mb, tcp_bytes_to
 from coordinator.config import RunConfig
 from coordinator.events import NoteRefusal
 from coordinator.run import start
@@ -21,16 +21,18 @@ from transport.settings import settings_from
 class Stamps:
     """An observer of a run that takes the time whenever a round is on disk."""
 
-    def __init__(self, broker_pid: int, port: int) -> None:
+    def __init__(self, broker_pid: int, port: int, last_round: int) -> None:
         self._broker_pid = broker_pid
         self._port = port
+        self._last_round = last_round
         self.rounds: list[dict[str, Any]] = []
 
     def on_record(self, record: RoundRecord | DeviceRecord | RunEvent) -> None:
         """Take the time after a round's record."""
         if not isinstance(record, RoundRecord):
             return
-        tcp = tcp_bytes_to(self._port)
+        # Looking at every socket takes as long as an update: once, at the end, will do.
+        tcp = tcp_bytes_to(self._port) if record.round_number == self._last_round else TcpBytes(0, 0)
         self.rounds.append(
             {
                 "at_s": time.monotonic(),
@@ -51,7 +53,7 @@ class Stamps:
 def main() -> None:
     """Entry point of the process."""
     config = settings_from(RunConfig, json.load(sys.stdin))
-    stamps = Stamps(int(sys.argv[1]), config.broker.port)
+    stamps = Stamps(int(sys.argv[1]), config.broker.port, config.rounds.count)
     result = start(config, stamps)
     outcome = {"outcome": result.outcome, "detail": result.detail, "folder": str(result.folder)}
     sys.stdout.write(json.dumps(outcome | {"rounds": stamps.rounds, "peak_rss_mb": peak_rss_mb()}) + "\n")

@@ -427,7 +427,7 @@ class RoundEngine:
         )
         try:
             update = screen(payload, expected)
-            open_round.aggregator.add(update.weights, update.header.num_examples)
+            open_round.aggregator.add(update.weights, update.header.num_examples, update.inspection)
         except PayloadError as error:
             self._refuse_update(agent_id, open_round.number, error.reason, error.detail)
             return
@@ -664,10 +664,10 @@ class RoundEngine:
         self._open = None
         self._move(Phase.SAVING)
         self._awaiting = {"checkpoint"}
-        self._actions.append(SaveCheckpoint(self.round_number, self._weights, self._state, self.snapshot()))
         if self.rules.evaluate:
             self._awaiting.add("evaluation")
             self._actions.append(Evaluate(self.round_number, self._weights))
+        self._actions.append(SaveCheckpoint(self.round_number, self._weights, self._state, self.snapshot()))
 
     def _on_checkpoint_saved(self, event: CheckpointSaved) -> None:
         if self._closed is not None and event.round_number == self.round_number:

@@ -1,6 +1,6 @@
 """What the coordinator says to agents, as `Publish` actions: one method per message, no decisions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordinator.events import Publish
 from coordinator.members import Member
@@ -25,10 +25,15 @@ STANDING_EXPIRY_S = 600
 
 @dataclass(slots=True)
 class Letters:
-    """Writes the messages of one run, in the schema minor that all its agents understand."""
+    """Writes the messages of one run, in the schema minor that all its agents understand.
+
+    Most agents are told the same, word for word, so what was written for one is kept for the next.
+    """
 
     rules: RoundRules
     minor: int = CURRENT.minor
+    _written_for: object = None
+    _announcements: dict[tuple[int, tuple[int, ...]], bytes] = field(default_factory=dict)
 
     def status(self, message: CoordinatorStatus) -> Publish:
         """The coordinator's status, retained unless it is a claim or answers one.
@@ -74,20 +79,31 @@ class Letters:
 
     def announcement(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish:
         """The invitation to a round, to one agent."""
-        message = RoundAnnouncement(
-            run_id=self.rules.run_id,
-            round_number=open_round.number,
-            attempt=open_round.attempt,
-            deadline_s=round(max(remaining_s, 0.0), 3),
-            last_accepted_round=member.last_accepted_round,
-            recorded_reports=member.recorded_reports,
-            chunk_bytes=self.rules.chunk_bytes,
-            max_update_bytes=self.rules.max_model_bytes,
-            plan=self.rules.plan,
-            model=open_round.offer,
-        )
         address = Address(Kind.ANNOUNCEMENT, agent_id)
-        return Publish(address, wire.encode(message, self.minor), expiry_s=max(1, int(remaining_s)))
+        payload = self._announcement(open_round, member, round(max(remaining_s, 0.0), 3))
+        return Publish(address, payload, expiry_s=max(1, int(remaining_s)))
+
+    def _announcement(self, open_round: OpenRound, member: Member, deadline_s: float) -> bytes:
+        attempt = (open_round.number, open_round.attempt, deadline_s, self.minor, self.rules)
+        if self._written_for != attempt:
+            self._written_for, self._announcements = attempt, {}
+        personal = (member.last_accepted_round, member.recorded_reports)
+        payload = self._announcements.get(personal)
+        if payload is None:
+            message = RoundAnnouncement(
+                run_id=self.rules.run_id,
+                round_number=open_round.number,
+                attempt=open_round.attempt,
+                deadline_s=deadline_s,
+                last_accepted_round=member.last_accepted_round,
+                recorded_reports=member.recorded_reports,
+                chunk_bytes=self.rules.chunk_bytes,
+                max_update_bytes=self.rules.max_model_bytes,
+                plan=self.rules.plan,
+                model=open_round.offer,
+            )
+            payload = self._announcements[personal] = wire.encode(message, self.minor)
+        return payload
 
     def standing(self, agent_id: str, member: Member, message: Standing) -> Publish:
         """Where the run stands, to one agent."""

@@ -6,7 +6,7 @@ duplicates are the round engine's to check, before any of this.
 
 from dataclasses import dataclass
 
-from coordinator.aggregation import inspect
+from coordinator.aggregation import Inspection, inspect
 from schemas import wire
 from schemas.errors import PayloadError, Reason
 from schemas.messages import BlobHeader
@@ -36,11 +36,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """An update that may be aggregated."""
+    """An update that may be aggregated; `inspection` is what was measured on the way."""
 
     header: BlobHeader
     weights: Weights
-    norm: float
+    inspection: Inspection
     ignored_fields: int
 
 
@@ -57,15 +57,14 @@ def screen(payload: bytes | memoryview, expected: Expected) -> Screened:
     _check_header(decoded.message, expected)
     check_structure(weights, expected.model)
     seen = inspect(weights, expected.model)
-    norm = seen.norm
     if not seen.finite:
         raise PayloadError(Reason.NON_FINITE, "the update holds NaN or infinite values")
-    if norm > expected.max_update_norm:
+    if seen.norm > expected.max_update_norm:
         raise PayloadError(
             Reason.NORM_EXCEEDED,
-            f"the update is {norm:.4g} away from the model, at most {expected.max_update_norm:.4g}",
+            f"the update is {seen.norm:.4g} away from the model, at most {expected.max_update_norm:.4g}",
         )
-    return Screened(decoded.message, weights, norm, decoded.ignored_fields)
+    return Screened(decoded.message, weights, seen, decoded.ignored_fields)
 
 
 def _check_header(header: BlobHeader, expected: Expected) -> None:

@@ -33,10 +33,13 @@ from schemas.measures import Instant
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
 from schemas.topics import Topics
 from schemas.weights import Array, Weights
+from transport.jobs import run as run_job
 from transport.ports import Connected, Disconnected, JobDone, Jobs, Message, Received, StopRequested, Transport
 from transport.ports import Event as TransportEvent
 
 log = logging.getLogger(__name__)
+
+SAVED_AT_ONCE_BYTES = 16 * 1024 * 1024
 
 
 class Store(Protocol):
@@ -160,7 +163,7 @@ class CoordinatorService:
             case Proceed():
                 self._handle(Proceeded(outside.transport.traffic.copy()), outside.clock())
             case SaveCheckpoint():
-                outside.jobs.submit("checkpoint", lambda: self._save(action))
+                self._save_soon(action)
             case Evaluate():
                 outside.jobs.submit("evaluation", lambda: self._evaluate(action))
             case Record(record=record, durable=durable):
@@ -187,6 +190,18 @@ class CoordinatorService:
             self.outcome, self.detail = "stopped", str(error)
         if self._outside.observer is not None:
             self._outside.observer.on_record(record)
+
+    def _save_soon(self, action: SaveCheckpoint) -> None:
+        """Save here, or as a job when that takes so long that the broker would miss us.
+
+        Nothing can happen to a round before its checkpoint is on the disk, so handing a small one to another
+        thread and back only takes longer.
+        """
+        arrays = [*action.weights.values(), *action.state.values()]
+        if sum(array.nbytes for array in arrays) > SAVED_AT_ONCE_BYTES:
+            self._outside.jobs.submit("checkpoint", lambda: self._save(action))
+        else:
+            self._on_job_done(run_job("checkpoint", lambda: self._save(action)), self._outside.clock())
 
     def _save(self, action: SaveCheckpoint) -> CheckpointSaved:
         begin_s = time.perf_counter()

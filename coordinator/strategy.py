@@ -6,7 +6,7 @@ saved with every checkpoint, so that a resumed run goes on exactly where it was.
 
 from typing import Protocol
 
-from coordinator.aggregation import ExactMean
+from coordinator.aggregation import ExactMean, Inspection
 from learning.strategies.strategy import State, Step
 from learning.strategies.strategy import Strategy as Method
 from schemas.weights import Array, Weights
@@ -23,8 +23,8 @@ class Aggregator(Protocol):
     def num_examples(self) -> int:
         """The sum of their examples."""
 
-    def add(self, weights: Weights, num_examples: int) -> None:
-        """Add one update, or raise PayloadError and change nothing."""
+    def add(self, weights: Weights, num_examples: int, inspection: Inspection | None = None) -> None:
+        """Add one update, or raise PayloadError and change nothing; its inspection spares reading it once more."""
 
     def result(self) -> dict[str, Array]:
         """The aggregate, with the reference's dtypes."""

@@ -11,6 +11,10 @@ from learning.strategies.registry import STRATEGIES, make_strategy
 from learning.strategies.strategy import Strategy
 
 
+MANY_BATCHES = 20
+"""From here on `best-iid` takes smaller steps on the agents and larger ones on the coordinator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A strategy with everything that a plan says about it."""
@@ -32,34 +36,37 @@ def best(local_batches: int) -> Recipe:
     """For data that is divided in any way; knows nothing about how.
 
     SCAFFOLD with agent momentum, from a structured start, with the last layer's gradient whitened, clipping, and a
-    rate that falls to zero in each round and slowly from round to round. More local batches take smaller steps:
-    0.15 for E up to 10, beyond that in proportion to 1 / sqrt(E).
+    rate that falls to zero in each round and slowly from round to round. The rate is 0.15 for E up to 40, beyond that
+    0.15 sqrt(40 / E).
     """
     options = {
         "momentum": 0.7,
         "clip": 2.0,
         "rate_end": 0.0,
-        "rate_decay": 0.96,
-        "whitening": 32.0,
+        "rate_decay": 0.95,
+        "whitening": 64.0,
         "zero_last": 1.0,
         "structured_start": 1.0,
     }
-    return Recipe("scaffold", 0.15 * min(1.0, math.sqrt(10 / local_batches)), options)
+    return Recipe("scaffold", 0.15 * min(1.0, math.sqrt(40 / local_batches)), options)
 
 
 def best_iid(local_batches: int) -> Recipe:
-    """For data that is spread evenly over the agents: a room with other classes than its neighbour learns badly.
+    """For data that is spread evenly over the agents.
 
-    Adam on the agents with the last layer at zero. The rate is 0.003 for E up to 10, beyond that in proportion to
-    1 / sqrt(E). From E = 20 on the mean is good enough for server momentum 0.3.
+    Adam on the agents, from a structured start, with the last layer's gradient whitened. For E below 20 the rate is
+    0.003; from 20 on it is 0.002, and the mean is good enough for server momentum 0.3.
     """
+    many = local_batches >= MANY_BATCHES
     options = {
         "local_beta1": 0.7,
         "local_beta2": 0.99,
+        "server_momentum": 0.3 if many else 0.0,
+        "whitening": 64.0,
         "zero_last": 1.0,
-        "server_momentum": 0.3 if local_batches >= 20 else 0.0,
+        "structured_start": 1.0,
     }
-    return Recipe("localadam", 0.003 * min(1.0, math.sqrt(10 / local_batches)), options)
+    return Recipe("localadam", 0.002 if many else 0.003, options)
 
 
 PRESETS: dict[str, Callable[[int], Recipe]] = {"best": best, "best-iid": best_iid}

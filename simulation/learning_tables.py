@@ -72,9 +72,9 @@ OTHERS = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox", "agentmomentum",
 
 
 def presets() -> Iterator[str]:
-    """Both presets and plain FedAvg on every split."""
+    """Both presets on every split."""
     for case in CASES:
-        for name in ("best", "best-iid", "fedavg"):
+        for name in ("best", "best-iid"):
             yield row(f"`{name}`", expand(name, case.local_batches), case)
 
 

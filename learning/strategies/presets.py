@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from learning.strategies.registry import STRATEGIES, make_strategy
 from learning.strategies.strategy import Strategy
 
-
 MANY_BATCHES = 20
 """From here on `best-iid` takes smaller steps on the agents and larger ones on the coordinator."""
 

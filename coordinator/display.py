@@ -60,11 +60,15 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self._print("[green]the broker is in reach[/]")
             self._said.clear()
             self._describe_agents()
+            if not self._console.is_terminal and not self._closed_rounds:
+                self._print(f"connected to the broker; waiting for devices, at least {self._min_agents}")
         else:
             self._describe("waiting for the broker")
             if reason not in self._said:  # an attempt every few seconds must not fill the screen
                 self._said.add(reason)
-                self._print(f"[yellow]no broker:[/] {escape(reason)}; trying again (Ctrl-C stops)")
+                self._print(f"[yellow]cannot connect:[/] {escape(reason)}; trying again (Ctrl-C stops)")
+                if "not authorized" in reason:
+                    self._print("  broker.username and broker.password_file are not what the broker knows")
 
     def on_record(self, record: RoundRecord | DeviceRecord | RunEvent) -> None:
         """A record was made."""

@@ -13,12 +13,16 @@ MB = 1e6
 NOTHING = "-"
 
 
-def runs_table(runs: Iterable[RunSummary]) -> Table:
-    """All runs, newest first."""
+def runs_table(runs: Iterable[RunSummary], where: str = "") -> Table:
+    """All runs, newest first; `where` is what a suggested command needs to find them."""
     table = _table("run", "started", "state", ">rounds", ">accuracy")
     for run in runs:
         table.add_row(
-            run.run_id, moment(run.started_at), state_in_words(run), str(run.rounds_closed), percent(run.accuracy)
+            run.run_id,
+            moment(run.started_at),
+            state_in_words(run, where),
+            str(run.rounds_closed),
+            percent(run.accuracy),
         )
     return table
 
@@ -103,11 +107,11 @@ def straggler_sentence(straggler: Straggler | None, num_rounds: int) -> str:
     )
 
 
-def state_in_words(run: RunSummary) -> str:
+def state_in_words(run: RunSummary, where: str = "") -> str:
     """Where a run stands, and what can be done about it."""
     if run.state == "running":
         return f"running, pid {run.pid}" if run.pid else "running"
-    return f"stopped: coordinator resume {run.run_id}" if run.state == "stopped" else run.state
+    return f"stopped: coordinator resume {run.run_id}{where}" if run.state == "stopped" else run.state
 
 
 def moment(utc_s: float | None) -> str:

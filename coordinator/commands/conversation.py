@@ -7,6 +7,7 @@ line each.
 import contextlib
 import difflib
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,12 @@ def talk(json_output: bool) -> Console:
 def print_document(document: Any) -> None:
     """The one JSON document of --json."""
     typer.echo(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+
+
+def stop_on_signals() -> None:
+    """Make SIGTERM end us as Ctrl-C does, in order, until the run's own loop takes over both."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager

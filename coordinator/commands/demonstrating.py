@@ -1,6 +1,5 @@
 """`coordinator demo`: the main job on this machine, with its result beside the reference study's."""
 
-import signal
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +17,7 @@ from coordinator.commands.conversation import (
     errors_in_one_line,
     print_document,
     runs_option,
+    stop_on_signals,
     talk,
     working,
 )
@@ -88,8 +88,7 @@ def demo(
         seed=seed,
         data=data,
     )
-    # Ends like Ctrl-C, in order: the agents and the broker must not outlive us.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()  # the agents and the broker must not outlive us
     with errors_in_one_line():
         check_settings(settings)
         with working(console, "loading the data"):
@@ -152,13 +151,14 @@ def _table(result: DemoResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("this run", justify="right")
-    table.add_column("study", justify="right")
+    if study:
+        table.add_column("study", justify="right")
     total_bytes = sum(result.packet_bytes_per_device.values())
     reached = f" (target {result.target_accuracy:.0%})" if result.target_accuracy is not None else ""
     rows = [
-        ("rounds", f"{result.rounds}", f"{study.rounds}" if study else NOTHING),
-        (f"test accuracy{reached}", percent(result.final_accuracy), f"{study.accuracy:.0%}" if study else NOTHING),
-        ("local batches a round, E", f"{result.local_batches}", f"{study.local_batches}" if study else NOTHING),
+        ("rounds", f"{result.rounds}", f"{study.rounds}" if study else ""),
+        (f"test accuracy{reached}", percent(result.final_accuracy), f"{study.accuracy:.0%}" if study else ""),
+        ("local batches a round, E", f"{result.local_batches}", f"{study.local_batches}" if study else ""),
         (
             "MB per device, up and down",
             f"{total_bytes / MB:.2f}",
@@ -168,7 +168,7 @@ def _table(result: DemoResult) -> Table:
         ("seconds, all in all", f"{result.wall_s:.1f}", NOTHING),
     ]
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*row[: len(table.columns)])
     if study:
         table.caption = "study: five Raspberry Pi 4s, the same model, data and batch size"
         table.caption_justify = "left"

@@ -16,6 +16,7 @@ from coordinator.commands.conversation import (
     errors_in_one_line,
     open_run,
     print_document,
+    runs_option,
     talk,
 )
 from coordinator.run_folder import RunFolder, list_runs
@@ -39,7 +40,7 @@ def runs(runs_folder: RunsFolder = Path("runs"), json_output: Json = False) -> N
     if json_output:
         print_document({"runs": [_as_json(run) for run in found]})
     elif found:
-        talk(json_output).print(tables.runs_table(found))
+        talk(json_output).print(tables.runs_table(found, runs_option(runs_folder)))
     else:
         talk(json_output).print(f"there is no run in {runs_folder}: start one with `coordinator demo`")
 
@@ -119,8 +120,9 @@ def _heading(run: RunFolder, state: RunSummary, events: list[RunEvent]) -> list[
     training, rounds = run.config.get("training", {}), run.config.get("rounds", {})
     data = run.config.get("data", {})
     learning_rate = run.config.get("plan", training).get("learning_rate")
+    words = tables.state_in_words(state, runs_option(run.path.parent))
     return [
-        f"[bold]{run.run_id}[/]  {tables.state_in_words(state)}  (since {tables.moment(state.started_at)})",
+        f"[bold]{run.run_id}[/]  {words}  (since {tables.moment(state.started_at)})",
         f"{training.get('model')} on {data.get('dataset')}, E={training.get('local_batches')} batches of "
         f"{training.get('batch_size')}, learning rate {learning_rate}, {training.get('strategy')}, "
         f"at most {rounds.get('count')} rounds",

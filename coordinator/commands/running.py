@@ -21,6 +21,7 @@ from coordinator.commands.conversation import (
     open_run,
     print_document,
     runs_option,
+    stop_on_signals,
     talk,
 )
 from coordinator.config import RunConfig
@@ -79,6 +80,7 @@ def run_command(
         "runs_folder": runs_folder,
     }
     console = talk(json_output)
+    stop_on_signals()
     with errors_in_one_line():
         config = load_settings(RunConfig, config_file, options)
         if config.run_id is None:
@@ -98,6 +100,7 @@ def resume_command(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"
       coordinator resume 20261123-114500-kqzv
     """
     console = talk(json_output)
+    stop_on_signals()
     with errors_in_one_line():
         folder = open_run(runs_folder, run_id)
         config = saved_config(folder).model_copy(update={"run_id": folder.run_id, "runs_folder": runs_folder})

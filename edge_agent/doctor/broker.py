@@ -11,6 +11,7 @@ import secrets
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,37 @@ RETAINED_LIMIT_S = 2.0
 ANSWER_LIMIT_S = 5.0
 EXPIRES_SOON = timedelta(days=30)
 _NO_PORT_FIX = "is the broker running, and is broker.port right? A firewall may be in between"
+
+
+class _Visit:
+    """A connection for the length of the examination, and what has arrived on it and was not looked at yet."""
+
+    def __init__(self, transport: MqttTransport) -> None:
+        self._transport = transport
+        self._events: deque[Event] = deque()
+
+    def publish(self, message: Message) -> None:
+        self._transport.publish(message)
+
+    def wait_for(self, wanted: Callable[[Event], bool], limit_s: float) -> Event | None:
+        """The first event that is wanted; None when none comes in time, or the connection is lost before."""
+        give_up_s = time.monotonic() + limit_s
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if wanted(event):
+                    return event
+                if isinstance(event, Disconnected):
+                    return None
+            left_s = give_up_s - time.monotonic()
+            if left_s <= 0:
+                return None
+            self._events.extend(self._transport.poll(left_s))
+
+    def wait_for_message(self, topic_start: str, limit_s: float) -> Message | None:
+        """The first message below a topic."""
+        event = self.wait_for(lambda e: isinstance(e, Received) and e.message.topic.startswith(topic_start), limit_s)
+        return event.message if isinstance(event, Received) else None
 
 
 def check_reach(config: AgentConfig) -> Finding:
@@ -91,12 +123,13 @@ def check_session(config: AgentConfig, *, ask_coordinator: bool) -> list[Finding
         return [problem("login", str(error), "correct broker.password_file: its first line is the password")]
     with _refusals() as refused:
         try:
-            login = _log_in(config, transport)
+            visit = _Visit(transport)
+            login = _log_in(config, visit)
             if login.fix:
                 return [login]
-            status = _coordinator_status(config, transport)
-            asked = _ask(config, transport, instance, status) if ask_coordinator else None
-            transport.publish(offline)
+            status = _coordinator_status(config, visit)
+            asked = _ask(config, visit, instance, status) if ask_coordinator else None
+            visit.publish(offline)
         finally:
             transport.close()  # after the broker has answered
     return [login, _reading(config, status), _writing(config, refused), *([asked] if asked else [])]
@@ -173,8 +206,8 @@ def _dates(check: str, certificate: Certificate, what: str, now: datetime) -> Fi
     return ok(check, f"{what} is valid until {until}")
 
 
-def _log_in(config: AgentConfig, transport: MqttTransport) -> Finding:
-    found = _wait_for(transport, lambda event: isinstance(event, Connected | Disconnected), 4 * CONNECT_LIMIT_S)
+def _log_in(config: AgentConfig, visit: _Visit) -> Finding:
+    found = visit.wait_for(lambda event: isinstance(event, Connected | Disconnected), 4 * CONNECT_LIMIT_S)
     user = config.broker.username or (f"the certificate's {config.agent_id}" if config.broker.cert else "nobody")
     match found:
         case Connected(max_packet_bytes=max_packet_bytes):
@@ -193,14 +226,11 @@ def _login_fix(reason: str) -> str:
     return "look into the broker's log for this moment"
 
 
-def _coordinator_status(config: AgentConfig, transport: MqttTransport) -> CoordinatorStatus | None:
+def _coordinator_status(config: AgentConfig, visit: _Visit) -> CoordinatorStatus | None:
     """What the coordinator has last said of itself on this prefix; None when nothing arrives."""
-    topic = config.broker.topics.build(Address(Kind.COORDINATOR_STATUS))
-    event = _wait_for(transport, lambda e: isinstance(e, Received) and e.message.topic == topic, RETAINED_LIMIT_S)
-    if not isinstance(event, Received):
-        return None
+    message = visit.wait_for_message(config.broker.topics.build(Address(Kind.COORDINATOR_STATUS)), RETAINED_LIMIT_S)
     try:
-        return wire.decode(event.message.payload, CoordinatorStatus).message
+        return wire.decode(message.payload, CoordinatorStatus).message if message is not None else None
     except PayloadError:
         return None
 
@@ -228,16 +258,14 @@ def _writing(config: AgentConfig, refused: list[str]) -> Finding:
     return ok("writing", "the broker took this device's status")
 
 
-def _ask(config: AgentConfig, transport: MqttTransport, instance: str, status: CoordinatorStatus | None) -> Finding:
+def _ask(config: AgentConfig, visit: _Visit, instance: str, status: CoordinatorStatus | None) -> Finding:
     if status is None or status.state != "online":
         return skipped("coordinator", "no coordinator is online to ask", "start a run, and ask again")
     topics = config.broker.topics
     inbox = topics.build(Address(Kind.STANDING, config.agent_id)).rpartition("/")[0] + "/"
     online = wire.encode(AgentStatus(state="online", instance=instance))
-    transport.publish(Message(topics.build(Address(Kind.STATUS, config.agent_id)), online, retain=True))
-    answer = _wait_for(
-        transport, lambda e: isinstance(e, Received) and e.message.topic.startswith(inbox), ANSWER_LIMIT_S
-    )
+    visit.publish(Message(topics.build(Address(Kind.STATUS, config.agent_id)), online, retain=True))
+    answer = visit.wait_for_message(inbox, ANSWER_LIMIT_S)
     if answer is None:
         return problem(
             "coordinator",
@@ -245,18 +273,6 @@ def _ask(config: AgentConfig, transport: MqttTransport, instance: str, status: C
             "is this agent_id among the run's allowed_agents, and may the broker's user read its own inbox?",
         )
     return ok("coordinator", "it answered this device: messages pass in both directions")
-
-
-def _wait_for(transport: MqttTransport, wanted: Callable[[Event], bool], limit_s: float) -> Event | None:
-    """The first event that is wanted; None when none comes in time, or the connection is lost before."""
-    give_up_s = time.monotonic() + limit_s
-    while (left_s := give_up_s - time.monotonic()) > 0:
-        for event in transport.poll(left_s):
-            if wanted(event):
-                return event
-            if isinstance(event, Disconnected):
-                return None
-    return None
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from simulation.experiment import Experiment, all_but_one, everybody, rounds_to,
 FRESH_SEEDS = (1, 2, 3, 4, 5)
 """Numbers were chosen with seeds from 101 on, on a sixth of the training examples."""
 
+FEWER_SEEDS = FRESH_SEEDS[:3]
+"""For the tables that only compare."""
+
 TARGETS = (0.85, 0.90, 0.95, 0.97)
 
 
@@ -81,25 +84,25 @@ def presets() -> Iterator[str]:
 def strategies() -> Iterator[str]:
     """Every strategy with its defaults by digit pairs."""
     for name in OTHERS:
-        yield row(f"`{name}`", expand(name, 10), Case(rounds=25))
+        yield row(f"`{name}`", expand(name, 10), Case(stop_at=0.90), FEWER_SEEDS)
 
 
 def ablation() -> Iterator[str]:
     """`best` with one part left out at a time."""
     for label, options in ABLATION.items():
-        yield row(label, expand("best", 10, options=options), Case(rounds=25))
+        yield row(label, expand("best", 10, options=options), Case(), FEWER_SEEDS)
     best = expand("best", 10)
-    yield row("without SCAFFOLD", Recipe("agentmomentum", best.learning_rate, best.options), Case(rounds=25))
+    yield row("without SCAFFOLD", Recipe("agentmomentum", best.learning_rate, best.options), Case(), FEWER_SEEDS)
 
 
 TABLES = {"presets": presets, "strategies": strategies, "ablation": ablation}
 
 
-def row(label: str, recipe: Recipe, case: Case) -> str:
+def row(label: str, recipe: Recipe, case: Case, seeds: Sequence[int] = FRESH_SEEDS) -> str:
     """One line: for each target the mean number of rounds and their range."""
     data = _dataset(case.dataset)
     runs = []
-    for seed in FRESH_SEEDS:
+    for seed in seeds:
         experiment = Experiment(
             recipe=recipe,
             scheme=case.scheme,

@@ -27,6 +27,21 @@ def test_publish_with_expiry_has_the_size_of_its_bytes() -> None:
     assert packets.message_bytes(Message("a/b", b"payload", expiry_s=30)) == len(packet)
 
 
+@pytest.mark.parametrize("retain", [True, False])
+@pytest.mark.parametrize("expiry_s", [None, 30])
+@pytest.mark.parametrize("payload_bytes", [0, 100, 20_000, 3_000_000])
+def test_head_of_publish_and_payload_make_a_packet_of_that_size(
+    retain: bool, expiry_s: int | None, payload_bytes: int
+) -> None:
+    message = Message("a/b", bytes(payload_bytes), retain, expiry_s)
+
+    head = packets.publish_head(message, 7)
+
+    assert head[0] == (0x33 if retain else 0x32)
+    assert head.endswith(b"\x00\x07\x00" if expiry_s is None else b"\x00\x07\x05\x02\x00\x00\x00\x1e")
+    assert len(head) + payload_bytes == packets.message_bytes(message)
+
+
 def test_topic_counts_in_bytes_and_not_in_characters() -> None:
     assert packets.publish_bytes("ü", 0, expires=False) == packets.publish_bytes("uu", 0, expires=False)
 

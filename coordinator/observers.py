@@ -1,13 +1,12 @@
 """Who watches a run besides the person in front of it: several watchers as one, and the one that ships metrics."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from coordinator.config import RunConfig
 from coordinator.events import NoteRefusal
-from coordinator.influx import InfluxSettings, InfluxSink
 from coordinator.run_folder import RunFolder
 from coordinator.service import Observer
-from coordinator.shipping import Shipper, ShippingStatus
+from coordinator.shipping import Shipper, ShippingStatus, Sink
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
 
 Say = Callable[[str], None]
@@ -39,17 +38,17 @@ class MetricsObserver:
     """Ships a run's metrics while it goes on, beginning with its first record, which makes the run's folder certain.
 
     Args:
-        config: with its run id.
-        settings: of the server.
+        runs_folder: holds the run's folder.
+        sink: the server; closed with us.
         say: shows a line to the person.
-
-    Raises:
-        ConfigError: a secret or certificate file cannot be read.
+        where: what a suggested command needs to find the run.
     """
 
-    def __init__(self, config: RunConfig, settings: InfluxSettings, say: Say) -> None:
-        self._config = config
-        self._sink = InfluxSink(settings)
+    def __init__(self, runs_folder: Path, sink: Sink, say: Say, where: str = "") -> None:
+        self._runs_folder = runs_folder
+        self._sink = sink
+        self._run_id = ""
+        self._where = where
         self._say = say
         self._shipper: Shipper | None = None
         self._error = ""
@@ -57,8 +56,8 @@ class MetricsObserver:
     def on_record(self, record: RoundRecord | DeviceRecord | RunEvent) -> None:
         """Start at the first record; afterwards there is something new to ship."""
         if self._shipper is None:
-            folder = RunFolder.open(self._config.runs_folder, record.run_id)
-            self._shipper = Shipper(folder, self._sink)
+            self._run_id = record.run_id
+            self._shipper = Shipper(RunFolder.open(self._runs_folder, record.run_id), self._sink)
             self._shipper.start()
         self._shipper.wake()
         if isinstance(record, RoundRecord):
@@ -80,7 +79,7 @@ class MetricsObserver:
             self._say(
                 f"[yellow]metrics:[/] {status.records_waiting} records wait for {self._sink.target}"
                 f" ({status.error or 'there was no time left'}); ship them with: coordinator metrics push "
-                f"{self._config.run_id}"
+                f"{self._run_id}{self._where}"
             )
         else:
             self._say(f"metrics: {status.points_shipped} points shipped to {self._sink.target}")

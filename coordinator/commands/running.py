@@ -26,6 +26,7 @@ from coordinator.commands.conversation import (
 )
 from coordinator.config import RunConfig
 from coordinator.display import RunDisplay
+from coordinator.influx import InfluxSink
 from coordinator.observers import MetricsObserver, Observers
 from coordinator.run import RunResult, resume, saved_config, start
 from coordinator.run_folder import RunFolder, new_run_id
@@ -117,7 +118,13 @@ def _watched(config: RunConfig, console: Console, drive: Callable[[Observer], Ru
     with contextlib.ExitStack() as stack:
         watching: list[Observer] = []
         if config.influx is not None:
-            metrics = MetricsObserver(config, config.influx, lambda line: console.print(line, soft_wrap=True))
+            sink = InfluxSink(config.influx)
+            metrics = MetricsObserver(
+                config.runs_folder,
+                sink,
+                lambda line: console.print(line, soft_wrap=True),
+                runs_option(config.runs_folder),
+            )
             stack.callback(metrics.close)
             watching.append(metrics)
         console.print(f"run {config.run_id}, in {config.runs_folder}", soft_wrap=True)

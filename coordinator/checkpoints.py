@@ -70,7 +70,7 @@ def save(  # noqa: PLR0913 - what makes up a checkpoint, and the one choice abou
     state: Mapping[str, Array],
     snapshot: Mapping[str, Any],
     *,
-    keep: Keep = KEEP_DEFAULT,
+    keep: Keep | None = KEEP_DEFAULT,
 ) -> Path:
     """Write the checkpoint of a closed round and remove those that need not stay.
 
@@ -80,6 +80,7 @@ def save(  # noqa: PLR0913 - what makes up a checkpoint, and the one choice abou
     Args:
         folder: the run's `checkpoints` folder; made when missing.
         snapshot: anything that JSON can hold.
+        keep: None removes nothing, for callers that `prune` now and then.
 
     Raises:
         StorageError: the disk is full or not writable; earlier checkpoints are untouched.
@@ -96,7 +97,8 @@ def save(  # noqa: PLR0913 - what makes up a checkpoint, and the one choice abou
     metadata[_SEAL] = _seal(metadata, tensors)
     path = _path(folder, round_number)
     replace_file(path, _safetensors(tensors, metadata))
-    prune(folder, keep)
+    if keep is not None:
+        prune(folder, keep)
     return path
 
 
@@ -172,6 +174,14 @@ def prune(folder: Path, keep: Keep) -> list[Path]:
     except OSError as error:
         raise StorageError(f"cannot remove old checkpoints in {folder}: {error.strerror or error}") from error
     return removed
+
+
+def total_bytes(folder: Path) -> int:
+    """What all checkpoints take."""
+    try:
+        return sum(_path(folder, number).stat().st_size for number in saved_rounds(folder))
+    except OSError as error:
+        raise StorageError(f"cannot look at the checkpoints in {folder}: {error.strerror or error}") from error
 
 
 def export(folder: Path, round_number: int, run_id: str, path: Path) -> Path:

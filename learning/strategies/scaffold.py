@@ -87,9 +87,10 @@ class _Corrected(AlongTheDirection):
         super().adjust(gradients, parameters, step)
 
     def upload(self, weights: dict[str, Array]) -> dict[str, Array]:
-        """The weights without their correction: z_k = y_k + R (c - c_k)."""
+        """The weights without their correction: z_k = y_k + R (c - c_k), where gradients were corrected."""
         total = np.float32(self.rates.total(self.start.round_number, self.start.round_number))
-        return weights | {name: weights[name] + total * array for name, array in self._correction.items()}
+        corrected = {name: array for name, array in self._correction.items() if name in self._gradients}
+        return weights | {name: weights[name] + total * array for name, array in corrected.items()}
 
     def carry(self) -> dict[str, Array]:
         """x_t, c_k and, where it is needed, d_{t-1}; before round 1 there was no direction, which is known."""

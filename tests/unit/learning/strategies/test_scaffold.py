@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from learning.strategies.fedavg import FedAvg
 from learning.strategies.scaffold import Scaffold
+from learning.strategies.strategy import RoundStart
 from tests.unit.learning.strategies.three_numbers import CURVES, POINTS, Federation, optimum
 
 Floats = npt.NDArray[np.float64]
@@ -122,3 +124,16 @@ def test_agent_that_lost_its_carry_trains_one_round_uncorrected_and_recovers() -
     federation.play_rounds([ALL] * 200)
 
     assert float(np.linalg.norm(federation.model["w"] - optimum())) < 1e-4
+
+
+def test_buffer_that_has_no_gradient_is_sent_as_it_is() -> None:
+    model = {"w": np.ones(3, np.float32), "level": np.array([5], np.float32)}
+    carry = {f"{group}/{name}": array * 2 for name, array in model.items() for group in ("base", "variate")}
+    local = Scaffold().local_round(RoundStart(2, model, carry, 1, 1, 0.1))
+    local.correct({"w": torch.ones(3)}, {"w": torch.ones(3), "level": torch.ones(1)}, 0)
+
+    sent = local.upload(model)
+
+    # The direction is (2 - 1) / 0.1 = 10, so the correction is 10 - 2 and the upload has 0.1 times that added.
+    np.testing.assert_allclose(sent["w"], 1.8, rtol=1e-6)
+    assert sent["level"].tolist() == [5]

@@ -37,7 +37,8 @@ MAX_VIRTUAL_S = 48 * 3600.0
 TROUBLE_S = 900.0
 """After so much virtual time nothing more goes wrong, so that a run must come to its end."""
 
-SLOWEST_S = 2000.0
+SLOWEST_S = 300.0
+"""Of one training: ten times the shortest deadline."""
 
 PLAN = TrainingPlan(model="three", local_batches=1, batch_size=1, learning_rate=1.0, seed=0)
 

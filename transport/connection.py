@@ -111,8 +111,8 @@ class Connection:
 
     @property
     def settled(self) -> bool:
-        """True when everything that was published is acknowledged."""
-        return not self._unacknowledged and not self._outbox
+        """True when everything that was published is acknowledged, and our own acknowledgements are sent."""
+        return not self._unacknowledged and not self._outbox and not self._paho.want_write()
 
     def read(self) -> None:
         """Take what has arrived, up to about `BATCH_BYTES`."""

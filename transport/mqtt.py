@@ -82,7 +82,7 @@ class MqttTransport:
 
     @property
     def settled(self) -> bool:
-        """True when the broker has acknowledged everything that was handed over."""
+        """True when the broker has acknowledged everything that was handed over, and we all that we received."""
         return self._connection is None or self._connection.settled
 
     def close(self, *, goodbye: bool = True) -> None:

@@ -52,10 +52,15 @@ def print_document(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
 
 
-def stop_on_signals() -> None:
-    """Make SIGTERM end us as Ctrl-C does, in order, until the run's own loop takes over both."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does, in order, wherever the run's own loop has not taken over both."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

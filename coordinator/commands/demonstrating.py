@@ -17,7 +17,7 @@ from coordinator.commands.conversation import (
     errors_in_one_line,
     print_document,
     runs_option,
-    stop_on_signals,
+    stoppable,
     talk,
     working,
 )
@@ -88,8 +88,7 @@ def demo(
         seed=seed,
         data=data,
     )
-    stop_on_signals()  # the agents and the broker must not outlive us
-    with errors_in_one_line():
+    with errors_in_one_line(), stoppable():  # the agents and the broker must not outlive us
         check_settings(settings)
         with working(console, "loading the data"):
             dataset, name = load_demo_data(settings)

@@ -21,7 +21,7 @@ from coordinator.commands.conversation import (
     open_run,
     print_document,
     runs_option,
-    stop_on_signals,
+    stoppable,
     talk,
 )
 from coordinator.config import RunConfig
@@ -81,8 +81,7 @@ def run_command(
         "runs_folder": runs_folder,
     }
     console = talk(json_output)
-    stop_on_signals()
-    with errors_in_one_line():
+    with errors_in_one_line(), stoppable():
         config = load_settings(RunConfig, config_file, options)
         if config.run_id is None:
             config = config.model_copy(update={"run_id": new_run_id()})
@@ -101,8 +100,7 @@ def resume_command(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"
       coordinator resume 20261123-114500-kqzv
     """
     console = talk(json_output)
-    stop_on_signals()
-    with errors_in_one_line():
+    with errors_in_one_line(), stoppable():
         folder = open_run(runs_folder, run_id)
         config = saved_config(folder).model_copy(update={"run_id": folder.run_id, "runs_folder": runs_folder})
         if summarise(folder).state == "finished":

@@ -6,7 +6,6 @@ this walks the few fields of RFC 5280, section 4.1, that come first. It checks n
 
 import re
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,13 +47,10 @@ def read_certificates(path: Path) -> list[Certificate]:
 
 def _parse(der: bytes) -> Certificate:
     ((_, certificate),) = _values(der)
-    fields = _values(next(_values(certificate))[1])
-    tag, _ = next(fields)
-    if tag == _CONTEXT_0:  # the version, which the oldest certificates lack
-        next(fields)  # serial number
-    next(fields)  # signature algorithm
-    next(fields)  # issuer
-    validity, subject = next(fields)[1], next(fields)[1]
+    fields = _values(_values(certificate)[0][1])
+    first = 1 if fields[0][0] == _CONTEXT_0 else 0  # after the version, which the oldest certificates lack
+    # From there: serial number, signature algorithm, issuer, validity, subject.
+    validity, subject = fields[first + 3][1], fields[first + 4][1]
     not_before, not_after = (_time(tag, value) for tag, value in _values(validity))
     return Certificate(_common_name(subject), not_before, not_after)
 
@@ -77,8 +73,9 @@ def _time(tag: int, value: bytes) -> datetime:
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 
 
-def _values(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _values(data: bytes) -> list[tuple[int, bytes]]:
     """The elements of a DER value, one after another: tag and content."""
+    out = []
     at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2
@@ -87,5 +84,6 @@ def _values(data: bytes) -> Iterator[tuple[int, bytes]]:
             length, at = int.from_bytes(data[at : at + size], "big"), at + size
         if at + length > len(data):
             raise ValueError("cut off")
-        yield tag, data[at : at + length]
+        out.append((tag, data[at : at + length]))
         at += length
+    return out

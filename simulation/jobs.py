@@ -1,5 +1,6 @@
 """Jobs in virtual time: the work is done for real, and takes as long as the model says."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -16,10 +17,19 @@ def no_time(_name: str, _result: object) -> float:
     return 0.0
 
 
+class Deferred(ABC):
+    """The result of work that has only been handed on: waited for when virtual time needs it, and not before."""
+
+    @abstractmethod
+    def wait(self) -> object:
+        """The result itself; raises what the work raised."""
+
+
 class VirtualJobs:
     """One worker: jobs run one after the other, in the order in which they were submitted.
 
-    A job's side effects happen when it starts, its `JobDone` comes when its time is over.
+    A job's side effects happen when it starts, its `JobDone` comes when its time is over. A job may return a
+    `Deferred`: then whatever else happens in virtual time meanwhile does not wait for it.
     """
 
     def __init__(self, schedule: Schedule, duration_s: Duration = no_time) -> None:
@@ -56,5 +66,7 @@ class VirtualJobs:
 
     def _finish(self, done: JobDone) -> None:
         if not self._closed and self._emit is not None:
+            if isinstance(done.result, Deferred):
+                done = run(done.name, done.result.wait)
             self._schedule.after(0.0, self._start)
             self._emit(done)

@@ -32,6 +32,7 @@ from simulation.jobs import Duration
 from simulation.memory import MemorySpool
 from simulation.network import Conditions, VirtualNetwork
 from simulation.party import add_agent
+from simulation.pool import DeferredTraining, training_pool
 from transport.ports import Message, SessionSpec
 
 MAX_VIRTUAL_S = 30 * 24 * 3600.0
@@ -49,6 +50,8 @@ class World:
         batch_s: virtual seconds of one local batch, by agent; `PI_BATCH_S` for those not named.
         traffic: filled with each agent's traffic at the end.
         replay: round number -> the agents whose updates were accepted; these and no others are selected then.
+        processes: that train, beside this one; 0 trains in this process. The bytes are the same either way, as long
+            as this one trains with one thread.
     """
 
     seed: int = 0
@@ -56,12 +59,13 @@ class World:
     batch_s: Mapping[str, float] | None = None
     replay: Mapping[int, Collection[str]] | None = None
     traffic: dict[str, Traffic] | None = None
+    processes: int = 0
 
 
 def simulate(
     config: RunConfig, rooms: Mapping[str, Examples], world: World = World(), observer: Observer | None = None
 ) -> RunResult:
-    """Run `config` with one agent per room, in this process.
+    """Run `config` with one agent per room.
 
     Args:
         rooms: agent id -> its data.
@@ -69,7 +73,12 @@ def simulate(
     Raises:
         FederationError: something in the configuration cannot work.
     """
-    trainers = {agent_id: RoomTrainer(agent_id, rooms[agent_id], config.training.model_path) for agent_id in rooms}
+    if world.processes:
+        with training_pool(rooms, world.processes, config.training.model_path) as pooled:
+            return simulate_with(config, pooled, world, observer)
+    trainers: dict[str, RoundTrainer] = {
+        agent_id: RoomTrainer(agent_id, rooms[agent_id], config.training.model_path) for agent_id in rooms
+    }
     return simulate_with(config, trainers, world, observer)
 
 
@@ -109,7 +118,8 @@ def simulate_with(
 
 def training_time(batch_s: float) -> Duration:
     """How long a training job takes in virtual time."""
-    return lambda _name, result: batch_s * result.num_batches if isinstance(result, TrainingFinished) else 0.0
+    trained = (TrainingFinished, DeferredTraining)
+    return lambda _name, result: batch_s * result.num_batches if isinstance(result, trained) else 0.0
 
 
 def accepted_by_round(records: Collection[RoundRecord]) -> dict[int, tuple[str, ...]]:

@@ -1,0 +1,77 @@
+"""Training on all cores: each task goes to a worker process at once, and its result is waited for only when virtual
+time cannot go on without it.
+
+What happens when follows from virtual time alone, never from how fast a worker was, so a run has the same events in
+the same order, and the same bytes, as one that trains in this process.
+"""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+from edge_agent.events import StartTraining, TrainingFinished
+from edge_agent.trainer import RoomTrainer, RoundTrainer
+from learning.datasets import Examples
+from simulation.jobs import Deferred
+
+_trainers: dict[str, RoomTrainer] = {}
+"""Of a worker process: every room, so that any worker can train for any agent."""
+
+
+def num_cores() -> int:
+    """How many processes can train at a time."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def training_pool(
+    rooms: Mapping[str, Examples], processes: int, model_path: Path | None = None
+) -> Iterator[dict[str, RoundTrainer]]:
+    """Trainers, by agent, that work in `processes` other processes; these end with the block."""
+    # Not forked: a child of a process that has used torch's threads may wait for them for ever.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, _set_up, (dict(rooms), model_path))
+    try:
+        yield {agent_id: _PooledTrainer(pool, agent_id) for agent_id in rooms}
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class DeferredTraining(Deferred):
+    """A training under way in another process."""
+
+    def __init__(self, future: "Future[TrainingFinished]", num_batches: int) -> None:
+        self._future = future
+        self.num_batches = num_batches
+
+    def wait(self) -> TrainingFinished:
+        """What came of it; raises what the training raised."""
+        return self._future.result()
+
+
+class _PooledTrainer:
+    """One agent's trainer as its service sees it."""
+
+    def __init__(self, pool: ProcessPoolExecutor, agent_id: str) -> None:
+        self._pool = pool
+        self._agent_id = agent_id
+
+    def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
+        """Hand the task over; the result is a `DeferredTraining`, which only virtual jobs understand."""
+        del should_stop  # what is not wanted any more is trained all the same, and dropped by the service
+        future = self._pool.submit(_train, self._agent_id, task)
+        return DeferredTraining(future, task.announcement.plan.local_batches)  # type: ignore[return-value]
+
+
+def _set_up(rooms: Mapping[str, Examples], model_path: Path | None) -> None:
+    import torch  # noqa: PLC0415 - seconds to load, and not needed by the process that hands tasks over
+
+    torch.set_num_threads(1)
+    _trainers.update({agent_id: RoomTrainer(agent_id, rooms[agent_id], model_path) for agent_id in rooms})
+
+
+def _train(agent_id: str, task: StartTraining) -> TrainingFinished:
+    return _trainers[agent_id].train(task, lambda: False)

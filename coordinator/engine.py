@@ -132,6 +132,9 @@ class RoundEngine:
         self._attempt = 1
         self._examples = 0
         self._closed: RoundRecord | None = None
+        self._durable_round = 0
+        self._counted: frozenset[str] = frozenset()
+        self._left_behind: list[str] = []
         self._awaiting: set[str] = set()
         self._closed_at_s = 0.0
         self._opened_s = 0.0
@@ -208,7 +211,7 @@ class RoundEngine:
             "round_number": self.round_number,
             "model_sha256": self._sha256,
             "num_examples": self._examples,
-            "members": self.members.snapshot(),
+            "members": self.members.snapshot(self.round_number, self._counted),
             "started_at": {str(number): self._started_at[number] for number in recent},
             "closed": self._closed.model_dump(mode="json") if self._closed else None,
         }
@@ -224,7 +227,7 @@ class RoundEngine:
         """
         self._resumed = True
         self._state = state
-        self.round_number = snapshot["round_number"]
+        self.round_number = self._durable_round = snapshot["round_number"]
         self._examples = snapshot["num_examples"]
         self.members.restore(snapshot["members"])
         self._started_at = {int(number): at for number, at in snapshot["started_at"].items()}
@@ -387,7 +390,7 @@ class RoundEngine:
         if run_id != self.rules.run_id:
             self._refuse_update(agent_id, round_number, Reason.WRONG_RUN, f"the run is {self.rules.run_id}", run_id)
             return False
-        counted = member.last_accepted_round == round_number
+        counted = 0 < round_number == member.last_accepted_round or self._was_counted(agent_id, round_number)
         if self._open is not None and round_number == self._open.number:
             counted = agent_id in self._open.accepted
             if agent_id not in self._open.selected:
@@ -404,6 +407,10 @@ class RoundEngine:
             self._refuse(agent_id, Reason.DUPLICATE, f"round {round_number}: counted already")
             self._send_receipt(agent_id, Receipt(run_id=run_id, round_number=round_number, outcome="accepted"))
         return not counted
+
+    def _was_counted(self, agent_id: str, round_number: int) -> bool:
+        """True for an update of the round that is being saved."""
+        return self.phase is Phase.SAVING and round_number == self.round_number and agent_id in self._counted
 
     def _is_next(self, round_number: int) -> bool:
         """True for the round that is to be opened (again): what comes too early is sent again once it is open.
@@ -499,12 +506,12 @@ class RoundEngine:
         now_s = self._now.monotonic_s
         if self.phase is Phase.CLAIMING and self._connected and now_s >= self._until_s:
             self._begin()
-        if self.phase is Phase.WAITING:
-            self._open_or_wait()
         if self.phase is Phase.COLLECTING and self._open is not None and self._connected:
             self._ask_for_chunks(self._open)
             if now_s >= self._open.deadline_s:
                 self._at_deadline(self._open)
+        if self.phase is Phase.WAITING:
+            self._open_or_wait()
         if self.phase is Phase.ENDING and (now_s >= self._until_s or self._all_reported()):
             self._finish("finished", self._closing_words(), say_goodbye=True)
 
@@ -533,8 +540,14 @@ class RoundEngine:
         if not self._connected:
             return
         eligible = self.members.eligible()
-        least = self.rules.min_updates if self.round_number else max(self.rules.min_agents, self.rules.min_updates)
+        begun = self.round_number > 0 or self._attempt > 1
+        least = self.rules.min_updates if begun else max(self.rules.min_agents, self.rules.min_updates)
         absent = sorted(self.rules.required_agents - set(eligible))
+        if self._attempt > 1 and (len(eligible) < least or absent):
+            # Nobody can take the place of those who sent nothing: they are asked once more.
+            self.members.forgive()
+            eligible = self.members.eligible()
+            absent = sorted(self.rules.required_agents - set(eligible))
         if len(eligible) >= least and not absent:
             self._open_round(eligible)
         elif self._now.monotonic_s >= self._until_s:
@@ -602,6 +615,7 @@ class RoundEngine:
             f"no update from {missing}"
         )
         self._event("round-repeated", detail)
+        self._note_silence(open_round, "no update before the deadline")
         self._open = None
         if self._attempt >= self.rules.max_attempts:
             self._finish(
@@ -620,23 +634,22 @@ class RoundEngine:
         self._examples = open_round.aggregator.num_examples
         self.round_number = open_round.number
         self._attempt = 1
-        for agent_id in open_round.accepted:
-            member = self.members.get(agent_id)
-            if member is not None:
-                member.last_accepted_round = open_round.number
-        for agent_id in open_round.missing():
-            self._leave_behind(agent_id)
+        self._counted = frozenset(open_round.accepted)
+        self._left_behind = self._note_silence(open_round, "no update before the round closed")
         self._remember(open_round)
         self._move(Phase.CLOSING)
         self._actions.append(Proceed())
 
-    def _leave_behind(self, agent_id: str) -> None:
-        """The round closed without this agent: it can stop working on it."""
-        member = self.members.get(agent_id)
-        if member is not None and member.online:
-            member.silent = True
-            self._event("agent-silent", "no update before the round closed", agent_id)
-            self._send_standing(agent_id, "waiting")
+    def _note_silence(self, open_round: OpenRound, detail: str) -> list[str]:
+        """Select nobody who is there and sent nothing, until it is heard from; those whom this concerns."""
+        silent = []
+        for agent_id in open_round.missing():
+            member = self.members.get(agent_id)
+            if member is not None and member.online:
+                member.silent = True
+                self._event("agent-silent", detail, agent_id)
+                silent.append(agent_id)
+        return silent
 
     def _remember(self, open_round: OpenRound) -> None:
         """Keep what late reports of this round need, and forget what is too old."""
@@ -673,11 +686,24 @@ class RoundEngine:
         if self._closed is not None and event.round_number == self.round_number:
             self._closed = self._closed.model_copy(update={"checkpoint_s": event.duration_s})
             self._awaiting.discard("checkpoint")
+            self._settle()
             self._after_saving()
+
+    def _settle(self) -> None:
+        """The round is closed for good: from now on agents are told so, and those left behind at once."""
+        self._durable_round = self.round_number
+        for agent_id in self._counted:
+            member = self.members.get(agent_id)
+            if member is not None:
+                member.last_accepted_round = self.round_number
+        for agent_id in self._left_behind:
+            self._send_standing(agent_id, "waiting")
+        self._left_behind = []
 
     def _on_evaluated(self, event: Evaluated) -> None:
         if self._closed is not None and event.round_number == self.round_number:
-            measured = {"loss": event.loss, "accuracy": event.accuracy, "evaluate_s": event.duration_s}
+            loss = event.loss if math.isfinite(event.loss) else None
+            measured = {"loss": loss, "accuracy": event.accuracy, "evaluate_s": event.duration_s}
             self._closed = self._closed.model_copy(update=measured)
             self._awaiting.discard("evaluation")
             self._after_saving()
@@ -761,7 +787,7 @@ class RoundEngine:
             message = Standing(
                 phase=phase,
                 run_id=self.rules.run_id,
-                closed_round=self.round_number,
+                closed_round=self._durable_round,
                 detail=detail[:500] if detail else None,
             )
             self._actions.append(self._letters.standing(agent_id, member, message))

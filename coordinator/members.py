@@ -3,6 +3,7 @@
 Everything here that must survive a crash of the coordinator is in `snapshot`.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,9 +88,22 @@ class Members:
         for member in self._members.values():
             member.recorded_reports = tuple(member.reports)
 
-    def snapshot(self) -> dict[str, Any]:
-        """What a resumed coordinator must know: for each agent, [last accepted round, reports]."""
-        return {agent_id: [member.last_accepted_round, member.reports] for agent_id, member in self._members.items()}
+    def forgive(self) -> None:
+        """Nobody counts as silent any more."""
+        for member in self._members.values():
+            member.silent = False
+
+    def snapshot(self, round_number: int, counted: Set[str]) -> dict[str, Any]:
+        """What a resumed coordinator must know: for each agent, [last accepted round, reports].
+
+        Args:
+            round_number, counted: the round that is being saved, and those whose updates it holds: they are not told
+                before the snapshot is on disk.
+        """
+        return {
+            agent_id: [round_number if agent_id in counted else member.last_accepted_round, member.reports]
+            for agent_id, member in self._members.items()
+        }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Take over what `snapshot` gave; who is there must be learned anew."""

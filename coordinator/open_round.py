@@ -1,5 +1,6 @@
 """A round that is open: who was selected, what has arrived, and when it may close."""
 
+import math
 from dataclasses import dataclass, field
 
 from coordinator.events import RoundTimes
@@ -82,7 +83,7 @@ class OpenRound:
             checkpoint_s=0.0,
             evaluate_s=0.0,
             num_examples=self.aggregator.num_examples,
-            train_loss=self.loss_sum / self.loss_examples if self.loss_examples else None,
+            train_loss=self._train_loss(),
             loss=None,
             accuracy=None,
             model_sha256=model_sha256,
@@ -91,3 +92,8 @@ class OpenRound:
             packet_bytes_up=traffic.packet_bytes_up,
             packet_bytes_down=traffic.packet_bytes_down,
         )
+
+    def _train_loss(self) -> float | None:
+        mean = self.loss_sum / self.loss_examples if self.loss_examples else None
+        # Each loss is finite, but what agents write may be so large that the sum is not.
+        return mean if mean is not None and math.isfinite(mean) else None

@@ -40,6 +40,120 @@ def overhead(
     _measure("overhead", {"agents": counts, "rounds": rounds, "model": model, "quick": quick}, out, json_output)
 
 
+@bench_app.command()
+def aggregate(quick: Quick = False, out: Out = OUT, json_output: Json = False) -> None:
+    """Updates a second from bytes to the sum, beside a plain NumPy pipeline.
+
+    Example: coordinator bench aggregate
+    """
+    _measure("aggregate", {"quick": quick}, out, json_output)
+
+
+@bench_app.command()
+def train(
+    models: Annotated[str, typer.Option(help="cnn, lstm, mlp, with commas.")] = "cnn,lstm,mlp",
+    threads: Annotated[str, typer.Option(help="Thread counts, with commas.")] = "1,2,3,4",
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """The agent's training loop beside a plain one.
+
+    Example: coordinator bench train --models cnn --threads 1
+    """
+    options = {"models": _words(models), "threads": _numbers(threads, "--threads"), "quick": quick}
+    _measure("train", options, out, json_output)
+
+
+@bench_app.command()
+def wire(
+    agents: Annotated[int, typer.Option(min=1, help="Agents.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 20,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Packet bytes as we account them against what the kernel counted.
+
+    Example: coordinator bench wire
+    """
+    _measure("wire", {"agents": agents, "rounds": rounds, "quick": quick}, out, json_output)
+
+
+@bench_app.command()
+def timeline(
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds.")] = 100,
+    devices: Annotated[int, typer.Option(min=2, help="Agent processes.")] = 5,
+    local_batches: Annotated[int, typer.Option(min=1, help="E: batches that each device trains per round.")] = 10,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Compute, communication and idle time of every device on a real broker, and who holds the others up.
+
+    Example: coordinator bench timeline --rounds 100
+    """
+    options = {"rounds": rounds, "devices": devices, "local_batches": local_batches, "quick": quick}
+    _measure("timeline", options, out, json_output)
+
+
+@bench_app.command()
+def convergence(
+    local_batches: Annotated[str, typer.Option(help="E, with commas.")] = "10,20,30,40",
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 1, 2, ...")] = 5,
+    partitions: Annotated[str, typer.Option(help="iid, digit-pairs, with a comma.")] = "iid,digit-pairs",
+    strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
+    rounds: Annotated[int, typer.Option(min=1, help="At most so many.")] = 40,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Rounds and seconds to the study's targets, simulated, over several seeds.
+
+    Example: coordinator bench convergence --local-batches 10,40 --seeds 2
+    """
+    options = {
+        "local_batches": _numbers(local_batches, "--local-batches"),
+        "seeds": seeds,
+        "partitions": _words(partitions),
+        "strategy": strategy,
+        "rounds": rounds,
+        "quick": quick,
+    }
+    _measure("convergence", options, out, json_output)
+
+
+@bench_app.command()
+def latency(
+    models: Annotated[str, typer.Option(help="cnn, lstm, mlp, with commas.")] = "cnn,lstm,mlp",
+    runs: Annotated[int, typer.Option(min=2, help="Of each batch size.")] = 50,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Forward and backward CPU time against batch size, from torch's profiler.
+
+    Example: coordinator bench latency --models cnn
+    """
+    _measure("latency", {"models": _words(models), "runs": runs, "quick": quick}, out, json_output)
+
+
+@bench_app.command()
+def simulate(
+    agents: Annotated[str, typer.Option(help="Numbers of virtual agents, with commas.")] = "",
+    updates: Annotated[int, typer.Option(min=1, help="Of each row.")] = 2000,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Client updates a second of the simulation on all cores, beside plain loops, one per core.
+
+    Example: coordinator bench simulate --agents 100
+    """
+    counts = _numbers(agents, "--agents") or ((10,) if quick else (100, 1000))
+    _measure("simulate", {"agents": counts, "updates": updates, "quick": quick}, out, json_output)
+
+
 def _measure(name: str, options: dict[str, Any], out: Path, json_output: bool) -> None:
     """Run one benchmark and show what came of it."""
     from benchmarks import output
@@ -79,3 +193,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         with errors_in_one_line():
             raise ConfigError(f"{option} {text}: expected whole numbers with commas, such as 5,50") from error
     return ()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,182 @@
+"""How many client updates a second the simulation does on all cores, beside plain training loops, one per core.
+
+The plain loops know nothing of rounds: each core trains the same CNN on its own, batch after batch, for ever. What
+the simulation adds is everything else: engines, messages, encoding, checks, the mean, records and checkpoints.
+"""
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.result import Column, Result, Row, Say
+from coordinator.config import RunConfig
+from coordinator.events import NoteRefusal
+from coordinator.report.plots import Theme
+from learning.datasets import Examples
+from schemas.records import DeviceRecord, RoundRecord, RunEvent
+from simulation.pool import num_cores
+from simulation.runner import PI_BATCH_S, World
+from simulation.runner import simulate as run_simulation
+from transport.settings import settings_from
+
+HEIGHT_IN = 2.8
+BATCH_SIZE = 16
+LOCAL_BATCHES = 10
+EXAMPLES_PER_AGENT = 60
+WARM_UP_ROUNDS = 1
+STAGGER = 0.2
+"""Agents differ in speed by up to this share, as devices do: their updates do not all come at the same moment."""
+
+COLUMNS = (
+    Column("agents", "virtual agents"),
+    Column("rounds", "rounds"),
+    Column("updates_per_s", "updates/s", 1),
+    Column("plain_updates_per_s", "plain loops/s", 1),
+    Column("ratio", "of plain", 3),
+    Column("start_s", "start-up s", 1),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to measure: numbers of virtual agents, and updates of each row."""
+
+    agents: tuple[int, ...] = (100, 1000)
+    updates: int = 2000
+    quick: bool = False
+
+
+class Stamps:
+    """Takes the time whenever a round is recorded."""
+
+    def __init__(self) -> None:
+        self.at_s: list[float] = []
+
+    def on_record(self, record: RoundRecord | DeviceRecord | RunEvent) -> None:
+        """Take the time after a round's record."""
+        if isinstance(record, RoundRecord):
+            self.at_s.append(time.perf_counter())
+
+    def on_refusal(self, refusal: NoteRefusal) -> None:
+        """Of no interest."""
+
+    def on_connection(self, connected: bool, reason: str) -> None:
+        """Of no interest."""
+
+
+def run(settings: Settings, folder: Path, say: Say) -> Result:
+    """One row per number of agents."""
+    cores = num_cores()
+    updates = 60 if settings.quick else settings.updates
+    rows = []
+    for agents in settings.agents:
+        rounds = max(1, updates // agents)
+        say(f"{cores} plain loops, one per core")
+        before = plain_updates_per_s(cores, 2.0 if settings.quick else 10.0)
+        say(f"simulation: {rounds + WARM_UP_ROUNDS} rounds of {agents} agents in {cores} processes")
+        row = measure(agents, rounds, cores, folder)
+        say(f"{cores} plain loops once more, as the machine may have become busier")
+        after = plain_updates_per_s(cores, 2.0 if settings.quick else 10.0)
+        plain = (before + after) / 2
+        rows.append(row | {"plain_updates_per_s": plain, "ratio": row["updates_per_s"] / plain})
+    return Result(
+        settings={"local_batches": LOCAL_BATCHES, "batch_size": BATCH_SIZE, "cores": cores, "model": "cnn"},
+        rows=rows,
+        columns=COLUMNS,
+        summary={"ratio_min": min(row["ratio"] for row in rows)},
+        notes=("without start-up and the first round; the plain loops were measured before and after",),
+    )
+
+
+def measure(agents: int, rounds: int, processes: int, folder: Path) -> Row:
+    """A simulated run; its updates a second from the end of the first round to the end of the last."""
+    run_id = f"simulate-{agents}"
+    options: dict[str, Any] = {
+        "run_id": run_id,
+        "runs_folder": folder / "runs",
+        "training.local_batches": LOCAL_BATCHES,
+        "training.batch_size": BATCH_SIZE,
+        "rounds.count": rounds + WARM_UP_ROUNDS,
+        "rounds.min_agents": agents,
+        "rounds.min_updates": agents,
+        "data.dataset": "none",
+    }
+    rooms = {f"room-{number:04d}": room(number) for number in range(agents)}
+    batch_s = {name: PI_BATCH_S * (1 + STAGGER * i / agents) for i, name in enumerate(rooms)}
+    stamps = Stamps()
+    begin_s = time.perf_counter()
+    run_simulation(settings_from(RunConfig, options), rooms, World(processes=processes, batch_s=batch_s), stamps)
+    spent_s = stamps.at_s[-1] - stamps.at_s[WARM_UP_ROUNDS - 1]
+    return {
+        "agents": agents,
+        "rounds": rounds,
+        "updates_per_s": agents * rounds / spent_s,
+        "start_s": stamps.at_s[WARM_UP_ROUNDS - 1] - begin_s,
+    }
+
+
+def room(number: int) -> Examples:
+    """An agent's data: random digits' worth of bytes."""
+    rng = np.random.default_rng(number)
+    features = rng.integers(0, 256, (EXAMPLES_PER_AGENT, 1, 28, 28), np.uint8)
+    return Examples(features, rng.integers(0, 10, EXAMPLES_PER_AGENT), 10, "noise")
+
+
+def plain_updates_per_s(cores: int, seconds: float) -> float:
+    """Updates (E batches each) a second of independent plain loops, together."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(cores)
+    queue: Any = context.Queue()
+    loops = [context.Process(target=_loop, args=(barrier, queue, seconds)) for _ in range(cores)]
+    for loop in loops:
+        loop.start()
+    batches_per_s = sum(queue.get() for _ in loops)
+    for loop in loops:
+        loop.join()
+    return float(batches_per_s) / LOCAL_BATCHES
+
+
+def _loop(barrier: Any, queue: Any, seconds: float) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch  # noqa: PLC0415 - seconds to load, and only here
+
+    from benchmarks.plain_training import PlainLoop  # noqa: PLC0415
+    from learning.models import build_model  # noqa: PLC0415
+    from learning.tensors import as_inputs  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    examples = room(0)
+    inputs = as_inputs(torch.from_numpy(examples.features))
+    # Our own, faster model: the simulation shall be held against the best that a core can do.
+    loop = PlainLoop(build_model("cnn", seed=0), inputs, torch.from_numpy(examples.labels), BATCH_SIZE, 0.01)
+    loop.train(20)
+    barrier.wait()
+    begin_s, batches = time.perf_counter(), 0
+    while time.perf_counter() < begin_s + seconds:
+        loop.train(LOCAL_BATCHES)
+        batches += LOCAL_BATCHES
+    queue.put(batches / (time.perf_counter() - begin_s))
+
+
+def draw(figure: Figure, theme: Theme, result: Result) -> None:
+    """Updates a second, simulated and plain."""
+    axes = figure.subplots()
+    places = range(len(result.rows))
+    bars = (
+        ("plain loops, one per core", "plain_updates_per_s", -0.2, theme.idle),
+        ("simulation", "updates_per_s", 0.2, theme.compute),
+    )
+    for name, key, shift, colour in bars:
+        axes.bar([p + shift for p in places], [row[key] for row in result.rows], 0.4, color=colour, label=name)
+    for place, row in zip(places, result.rows, strict=True):
+        axes.annotate(f"{row['ratio']:.0%}", (place + 0.2, row["updates_per_s"]), ha="center", va="bottom")
+    axes.set_xticks(list(places), [f"{row['agents']} agents" for row in result.rows])
+    axes.set(title="Client updates a second, E=10, CNN, all cores", ylabel="updates a second")
+    axes.margins(y=0.25)
+    axes.legend(loc="upper right")

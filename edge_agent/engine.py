@@ -31,8 +31,10 @@ from edge_agent.events import (
     MessageRefused,
     ModelArrived,
     PendingUpdate,
+    Publish,
     ReceiptArrived,
     StartTraining,
+    StatusSeen,
     Stood,
     StopAsked,
     StopTraining,
@@ -41,10 +43,11 @@ from edge_agent.events import (
     TrainingFailed,
     TrainingFinished,
 )
+from edge_agent.identity import Identity, Verdict
 from edge_agent.letters import Letters
 from edge_agent.round_in_work import RoundInWork
 from schemas import wire
-from schemas.chunks import Assembly
+from schemas.chunks import Fetch
 from schemas.errors import PayloadError, Reason
 from schemas.measures import Instant, Traffic
 from schemas.messages import AgentReport, BlobHeader, RoundAnnouncement
@@ -53,7 +56,9 @@ from schemas.weights import Weights, decode, digest
 MODEL_WAIT_S = 2.0
 """How long after the announcement the model may take before it is asked for."""
 
-CHUNK_RETRY_S = 10.0
+MODEL_RETRY_S = 10.0
+"""After that it is asked for again after this time. Chunks have their own waits: see `schemas.chunks.Fetch`."""
+
 RESEND_S = 10.0
 """An update without a receipt is sent again after this time, then after twice as long, and so on."""
 
@@ -95,6 +100,8 @@ class ParticipantEngine:
     ) -> None:
         self.phase = Phase.IDLE
         self._letters = Letters(agent_id, instance)
+        self._identity = Identity(instance)
+        self._held: list[Publish] = []  # until we know that we are the newest process of this agent
         self._pending = pending
         self._carries = carries or {}
         self._run_id = run_id
@@ -106,7 +113,6 @@ class ParticipantEngine:
         self._cpu_mark_s = 0.0
         self._idle_since_s = math.nan
         self._connected = False
-        self._max_packet_bytes = 0
         self._session = ""
         self._retry_at_s = math.inf
         self._retry_wait_s = RESEND_S
@@ -118,6 +124,7 @@ class ParticipantEngine:
         self._handlers: dict[type, Callable[[Any], None]] = {
             ConnectionGained: self._on_connection_gained,
             ConnectionLost: self._on_connection_lost,
+            StatusSeen: self._on_status_seen,
             CoordinatorSeen: self._on_coordinator_seen,
             Announced: self._on_announced,
             Stood: self._on_stood,
@@ -145,27 +152,57 @@ class ParticipantEngine:
         if not self._over:
             self._handlers[type(event)](event)
             self._do_what_is_due()
+            self._hold_back()
         return self._actions
 
     def wake_at_s(self) -> float:
         """Monotonic time at which `TimePassed` is wanted; `math.inf` when nothing is due."""
-        return min(self._retry_at_s, self._poll_at_s) if self._connected else math.inf
+        if self._over or not self._connected:
+            return math.inf
+        return min(self._retry_at_s, self._poll_at_s, self._identity.due_s)
 
     # -- connection
 
-    def _on_connection_gained(self, event: ConnectionGained) -> None:
+    def _on_connection_gained(self, _event: ConnectionGained) -> None:
         self._connected = True
-        self._max_packet_bytes = event.max_packet_bytes
         if math.isnan(self._idle_since_s):
             self._idle_since_s = self._now.monotonic_s
-        self._actions.append(self._letters.status())
-        self._heard()
-        self._resend_reports(before=None)
-        if self.phase is Phase.FETCHING:
-            self._retry_at_s = self._now.monotonic_s + MODEL_WAIT_S
+        self._follow(self._identity.connect(self._now.monotonic_s))
 
     def _on_connection_lost(self, _event: ConnectionLost) -> None:
         self._connected = False
+        self._identity.disconnect()
+        self._held.clear()
+
+    def _on_status_seen(self, event: StatusSeen) -> None:
+        if self._connected:
+            self._follow(self._identity.see(event.status, self._now.monotonic_s, retained=event.retained))
+
+    def _follow(self, verdict: Verdict) -> None:
+        if verdict is Verdict.INTRODUCE_ITSELF:
+            self._introduce()
+        elif verdict is Verdict.GIVE_WAY:
+            self._stop_working()
+            self._actions.append(End(taken_over=True))
+            self._over = True
+
+    def _introduce(self) -> None:
+        self._actions.append(self._letters.status())
+        self._heard()
+        self._resend_reports(before=None)
+        self._actions += self._held
+        self._held.clear()
+        if self.phase is Phase.FETCHING and self._work is not None:
+            self._retry_at_s = self._now.monotonic_s + MODEL_WAIT_S
+            if self._work.fetch is not None:
+                self._work.fetch.ask_again()
+                self._ask_for_model(self._work)
+
+    def _hold_back(self) -> None:
+        """Publish nothing while a newer process may be there."""
+        if self._identity.checking:
+            self._held += [action for action in self._actions if isinstance(action, Publish)]
+            self._actions = [action for action in self._actions if not isinstance(action, Publish)]
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
         if event.status.state == "online" and not event.status.claim and event.status.session != self._session:
@@ -182,8 +219,13 @@ class ParticipantEngine:
 
     def _do_what_is_due(self) -> None:
         now_s = self._now.monotonic_s
-        if not self._connected:
+        if not self._connected or self._over:
             return
+        if now_s >= self._identity.due_s:
+            self._hold_back()
+            self._follow(self._identity.decide())
+            if self._over:
+                return
         if now_s >= self._retry_at_s:
             self._retry()
         if now_s >= self._poll_at_s:
@@ -211,8 +253,8 @@ class ParticipantEngine:
         self._settle(announcement.run_id, announcement.round_number - 1, announcement.last_accepted_round)
         self._forget_recorded(announcement.recorded_reports)
         self._resend_reports(before=announcement.round_number - 1)
-        # Whatever is pending now is of this round.
-        if self._pending is not None and self._pending.base_sha256 == announcement.model.sha256:
+        if self._pending is not None and self._pending.answers(announcement):
+            self._retry_wait_s = RESEND_S
             if self._work is not None and self._work.is_of(announcement.run_id, announcement.round_number):
                 self._work.announcement = announcement
             else:
@@ -284,13 +326,19 @@ class ParticipantEngine:
         self._work.idle_s = max(0.0, self._now.monotonic_s - self._idle_since_s)
         self.phase = Phase.FETCHING
         offer = announcement.model
-        if offer.blob_sha256 is not None:
-            self._work.assembly = Assembly(offer.size_bytes, announcement.chunk_bytes, offer.blob_sha256)
-            self._ask_for_model(self._work)
-        else:
+        if offer.blob_sha256 is None:
             self._retry_at_s = self._now.monotonic_s + MODEL_WAIT_S
             if self._model is not None:
                 self._try_model(self._work, self._model)
+            return
+        try:
+            self._work.fetch = Fetch(offer.size_bytes, announcement.chunk_bytes, offer.blob_sha256)
+        except (PayloadError, MemoryError) as error:
+            text = f"round {announcement.round_number}: no room for a model of {offer.size_bytes} bytes: {error}"
+            self._actions.append(Tell(text, warning=True))
+            self._stop_working()
+        else:
+            self._ask_for_model(self._work)
 
     def _stop_working(self) -> None:
         if self.phase is Phase.TRAINING:
@@ -300,14 +348,15 @@ class ParticipantEngine:
         self._retry_at_s = math.inf
 
     def _ask_for_model(self, work: RoundInWork) -> None:
-        if work.assembly is None:
+        now_s, fetch = self._now.monotonic_s, work.fetch
+        if fetch is None:
             self._actions.append(self._letters.ask_model(work.run_id, work.number))
-            self._retry_at_s = self._now.monotonic_s + CHUNK_RETRY_S
+            self._retry_at_s = now_s + MODEL_RETRY_S
             return
-        first, count = work.assembly.next_wanted()
-        work.outstanding = count
-        self._actions.append(self._letters.ask_chunks(work.run_id, work.number, first, count))
-        self._retry_at_s = self._now.monotonic_s + CHUNK_RETRY_S
+        question = fetch.question(now_s)
+        if question is not None:
+            self._actions.append(self._letters.ask_chunks(work.run_id, work.number, *question))
+        self._retry_at_s = fetch.due_at_s
 
     def _on_model_arrived(self, event: ModelArrived) -> None:
         if (
@@ -316,26 +365,24 @@ class ParticipantEngine:
             and self._work.is_of(event.run_id, event.round_number)
         ):
             self._try_model(self._work, event)
-        elif self._work is None or self._work.number != event.round_number:
+        elif self._work is None or not self._work.is_of(event.run_id, event.round_number):
             # The model usually comes just before its announcement.
             self._model = event
 
     def _on_chunk_arrived(self, event: ChunkArrived) -> None:
         work = self._work
-        if work is None or work.assembly is None or not work.is_of(event.run_id, event.round_number):
+        if work is None or work.fetch is None or not work.is_of(event.run_id, event.round_number):
             return
         self._heard()
+        now_s = self._now.monotonic_s
         try:
-            work.assembly.add(event.payload, event.index)
-            work.outstanding -= 1
-            if work.assembly.complete:
-                blob = work.assembly.blob()
-                self._try_model(work, ModelArrived(event.run_id, event.round_number, blob))
+            work.fetch.add(event.payload, event.index, now_s)
+            if work.fetch.complete:
+                self._try_model(work, ModelArrived(event.run_id, event.round_number, work.fetch.blob(now_s)))
                 return
         except PayloadError as error:
             self._actions.append(Tell(f"chunk {event.index} of round {work.number} refused: {error}", warning=True))
-        if work.outstanding <= 0:
-            self._ask_for_model(work)
+        self._ask_for_model(work)
 
     def _try_model(self, work: RoundInWork, event: ModelArrived) -> None:
         if not work.is_of(event.run_id, event.round_number):
@@ -345,9 +392,12 @@ class ParticipantEngine:
             weights = _read_model(event.payload, work.announcement)
         except PayloadError as error:
             self._actions.append(Tell(f"model of round {work.number} refused: {error}", warning=True))
+            if work.fetch is not None and work.fetch.complete:
+                # Its hash is the announced one: it would be the same again.
+                self._stop_working()
             return
         work.model_at_s = self._now.monotonic_s
-        work.assembly = None
+        work.fetch = None
         self.phase = Phase.TRAINING
         self._retry_at_s = math.inf
         carry = self._carries.get(work.announcement.last_accepted_round, {})

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.measures import Traffic
-from schemas.messages import ChunksWanted, CoordinatorStatus, Receipt, RoundAnnouncement, Standing
+from schemas.messages import AgentStatus, ChunksWanted, CoordinatorStatus, Receipt, RoundAnnouncement, Standing
 from schemas.topics import Address
 from schemas.weights import Array, Weights
 
@@ -22,6 +22,14 @@ class ConnectionGained:
 @dataclass(frozen=True, slots=True)
 class ConnectionLost:
     """The broker is out of reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSeen:
+    """A status arrived on this agent's own topic: ours, or that of another process under the same id."""
+
+    status: AgentStatus
+    retained: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,7 @@ class StopAsked:
 Event = (
     ConnectionGained
     | ConnectionLost
+    | StatusSeen
     | CoordinatorSeen
     | Announced
     | Stood
@@ -176,6 +185,11 @@ class PendingUpdate:
     base_sha256: str
     blob: bytes | memoryview
     carry: Carry
+
+    def answers(self, announcement: RoundAnnouncement) -> bool:
+        """True when this is the update that is asked for: of the same round, from the same model."""
+        ours = (self.run_id, self.round_number, self.base_sha256)
+        return ours == (announcement.run_id, announcement.round_number, announcement.model.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +265,9 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The process can end."""
+    """The process can end; `taken_over`: for good, as a newer one works under this agent's id."""
+
+    taken_over: bool = False
 
 
 Action = (

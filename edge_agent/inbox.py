@@ -9,11 +9,12 @@ from edge_agent.events import (
     MessageRefused,
     ModelArrived,
     ReceiptArrived,
+    StatusSeen,
     Stood,
 )
 from schemas import wire
 from schemas.errors import PayloadError
-from schemas.messages import ChunksWanted, CoordinatorStatus, Receipt, RoundAnnouncement, Standing
+from schemas.messages import AgentStatus, ChunksWanted, CoordinatorStatus, Receipt, RoundAnnouncement, Standing
 from schemas.topics import Address, Kind, Topics
 
 
@@ -29,12 +30,17 @@ class Inbox:
         self._topics = topics
         self._agent_id = agent_id
 
-    def read(self, topic: str, payload: bytes | memoryview) -> Event:
-        """The event that a message is."""
+    def read(self, topic: str, payload: bytes | memoryview, *, retained: bool = False) -> Event | None:
+        """The event that a message is; None when it means nothing."""
         address = self._topics.parse(topic)
         if address is None or address.agent_id not in ("", self._agent_id):
             return MessageRefused(topic, "not a topic of ours")
+        if not payload and address.kind in (Kind.STATUS, Kind.COORDINATOR_STATUS):
+            # Somebody has cleared the retained status.
+            return None
         try:
+            if address.kind is Kind.STATUS:
+                return StatusSeen(wire.decode(payload, AgentStatus).message, retained)
             return _event(address, payload)
         except PayloadError as error:
             return MessageRefused(topic, str(error))

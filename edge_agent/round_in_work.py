@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from edge_agent.events import Measured
-from schemas.chunks import Assembly
+from schemas.chunks import Fetch
 from schemas.measures import Traffic
 from schemas.messages import AgentReport, RoundAnnouncement
 
@@ -14,7 +14,7 @@ class RoundInWork:
     """One round from its announcement to its receipt; moments are monotonic seconds, NaN until they come.
 
     Attributes:
-        assembly: the model on its way in chunks; `outstanding` of them were asked for and have not come.
+        fetch: the model on its way in chunks.
         idle_s: waited before the announcement.
     """
 
@@ -25,8 +25,7 @@ class RoundInWork:
     sent_at_s: float = math.nan
     receipt_at_s: float = math.nan
     idle_s: float = 0.0
-    assembly: Assembly | None = None
-    outstanding: int = 0
+    fetch: Fetch | None = None
     batches: int = 0
     examples: int = 0
     loss: float = 0.0

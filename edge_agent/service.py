@@ -140,16 +140,14 @@ class AgentService:
         """Take one event from the transport, a job or the driver."""
         match event:
             case Received(message=message):
-                self._handle(self._inbox.read(message.topic, message.payload), now)
+                event_read = self._inbox.read(message.topic, message.payload, retained=message.retain)
+                if event_read is not None:
+                    self._handle(event_read, now)
             case Connected(max_packet_bytes=max_packet_bytes):
                 log.info("connected to the broker")
                 self._handle(ConnectionGained(max_packet_bytes), now)
             case Disconnected(final=True):
-                log.error(
-                    "another process connected as agent %s: this one ends. Give every device its own agent id.",
-                    self._outside.agent_id,
-                )
-                self.taken_over = self._finished = True
+                self._end(taken_over=True)
             case Disconnected(reason=reason):
                 log.warning("not connected: %s", reason)
                 self._handle(ConnectionLost(), now)
@@ -199,9 +197,18 @@ class AgentService:
                 )
             case Tell():
                 log.log(logging.WARNING if action.warning else logging.INFO, "%s", action.text)
-            case End():
-                self._stop_training()
-                self._finished = True
+            case End(taken_over=taken_over):
+                self._end(taken_over=taken_over)
+
+    def _end(self, *, taken_over: bool) -> None:
+        if taken_over:
+            log.error(
+                "another process connected as agent %s: this one ends. Give every device its own agent id.",
+                self._outside.agent_id,
+            )
+        self.taken_over = taken_over
+        self._stop_training()
+        self._finished = True
 
     def _publish(self, action: Publish) -> None:
         topic = self._outside.topics.build(action.address)

@@ -113,9 +113,9 @@ class Topics:
         return [*(self._filter(kind) for kind in TO_COORDINATOR), self._filter(Kind.COORDINATOR_STATUS)]
 
     def agent_filters(self, agent_id: str) -> list[str]:
-        """The topic filters that an agent subscribes to."""
-        inbox = f"{self._root}agents/{agent_id}/inbox/#"
-        return [inbox, self._filter(Kind.MODEL), self._filter(Kind.COORDINATOR_STATUS)]
+        """The topic filters that an agent subscribes to, its own status among them."""
+        own = f"{self._root}agents/{agent_id}"
+        return [f"{own}/inbox/#", f"{own}/status", self._filter(Kind.MODEL), self._filter(Kind.COORDINATOR_STATUS)]
 
     def _filter(self, kind: Kind) -> str:
         return self._root + "/".join("+" if p.startswith("{") else p for p in _PATTERNS[kind])

@@ -39,7 +39,7 @@ class Link(Protocol):
     def send(self, delivery: Delivery) -> None:
         """Send a message; `Broker.acknowledge` follows when it arrived."""
 
-    def end(self, reason: str, *, final: bool = False) -> None:
+    def end(self, reason: str) -> None:
         """The broker has closed the connection."""
 
 
@@ -79,14 +79,17 @@ class Broker:
         self._routes: dict[str, list[Session]] = {}  # topic -> subscribed sessions, until a subscription changes
 
     def connect(self, spec: SessionSpec, link: Link, now_s: float) -> Session:
-        """Accept a client; whoever was connected under its id is thrown out, without its will being published."""
+        """Accept a client; whoever was connected under its id is thrown out, without its will being published.
+
+        Nor is it told why, as with Mosquitto before 2.0.15: that is the harder case for services.
+        """
         session = self._sessions.get(spec.name)
         if session is None or session.is_over(now_s):
             session = self._sessions[spec.name] = Session(spec, link)
             self._routes.clear()
             return session
         if session.link is not None:
-            session.link.end(f"another client took over the id {spec.name}", final=True)
+            session.link.end("the broker closed the connection")
             self._go_away(session, now_s)
         session.spec, session.link = spec, link
         waiting, session.waiting = session.waiting, deque()

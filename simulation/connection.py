@@ -83,10 +83,10 @@ class Wire:
         if medium.adversary.duplicates(now_s):
             self.carry((flow, "again"), partial(self._transport.receive, self, delivery, Fate.ARRIVES))
 
-    def end(self, reason: str, *, final: bool = False) -> None:
+    def end(self, reason: str) -> None:
         """The broker closed the connection; the client notices when word gets there."""
         self.alive = False
-        self._medium.schedule.at(self._soonest_s(), self._transport.notice_loss, self, reason, final)
+        self._medium.schedule.at(self._soonest_s(), self._transport.notice_loss, self, reason)
 
     def break_off(self, reason: str) -> None:
         """The connection breaks: the broker publishes the will, the client will connect again."""
@@ -213,10 +213,10 @@ class VirtualTransport:
             self._medium.broker.acknowledge(delivery)
         self._hand_over(Received(Message(message.topic, message.payload, delivery.retain)))
 
-    def notice_loss(self, wire: Wire, reason: str, final: bool) -> None:
+    def notice_loss(self, wire: Wire, reason: str) -> None:
         """Word of the connection's end has arrived."""
         if wire is self._wire:
-            self._lose(reason, final=final)
+            self._lose(reason)
 
     def _connect(self) -> None:
         medium = self._medium
@@ -274,18 +274,16 @@ class VirtualTransport:
     def _give_up(self, wire: Wire) -> None:
         if wire.alive and self._medium.contact_s(self.name) > self._medium.schedule.now_s:
             wire.abandon()
-            self.notice_loss(wire, "the broker did not answer a ping", final=False)
+            self.notice_loss(wire, "the broker did not answer a ping")
 
-    def _lose(self, reason: str, *, final: bool = False) -> None:
+    def _lose(self, reason: str) -> None:
         if self._closed:
             return
         self._count_pings()
         self._wire, self._ready = None, False
         self._early.clear()
-        self._closed = final
-        if not final:
-            self._medium.schedule.after(self._backoff.next_pause_s(), self._connect)
-        self._hand_over(Disconnected(reason, final))
+        self._medium.schedule.after(self._backoff.next_pause_s(), self._connect)
+        self._hand_over(Disconnected(reason))
 
     def _hand_over(self, event: Event) -> None:
         if isinstance(event, Received) and not self._ready:

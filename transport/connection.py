@@ -60,13 +60,11 @@ class Connection:
 
     Attributes:
         ready: every subscription was acknowledged.
-        session_present: the broker knew our session from an earlier connection.
         loss: why the connection ended, once it did; after that only `abandon` makes sense.
-        closed_silently: the broker closed it in good order and did not say why.
     """
 
     def __init__(self, party: Party, traffic: Traffic, events: list[Event]) -> None:
-        self.ready = self.session_present = self.closed_silently = False
+        self.ready = False
         self.loss: Disconnected | None = None
         self._session, self._broker = party.session, party.broker
         self._traffic = traffic
@@ -170,11 +168,10 @@ class Connection:
         if self.loss is None:
             self.loss = Disconnected(reason, final)
 
-    def _on_connect(self, paho: Client, _userdata: Any, flags: Any, code: ReasonCode, properties: Any) -> None:
+    def _on_connect(self, paho: Client, _userdata: Any, _flags: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
             self.end(f"{self._broker} refused the connection: {str(code).lower()}")
             return
-        self.session_present = flags.session_present
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
         self._window = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
         paho.subscribe([(topic_filter, 1) for topic_filter in self._session.filters])
@@ -199,7 +196,6 @@ class Connection:
         elif error is not None:
             self.end(explain(error, self._broker))
         else:
-            self.closed_silently = self.loss is None
             self.end(f"{self._broker} closed the connection")
 
     def _deliver(self, topic: str, payload: bytes, retain: bool) -> None:

@@ -9,7 +9,6 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from schemas.measures import Traffic
@@ -18,8 +17,6 @@ from transport.connection import Connection, Party
 from transport.ports import Disconnected, Event, Message, SessionSpec
 from transport.timing import USUAL_TIMING, Backoff, Timing
 
-_SILENT_CLOSES: Final = 3
-_QUICK_S: Final = 30.0
 _LARGE_BYTES: Final = 16 * 1024
 """From this size on a message is sent at once."""
 
@@ -31,10 +28,8 @@ class MqttTransport:
     are those published while there is none. `Received` comes only between `Connected` and `Disconnected`;
     `Disconnected` also reports every attempt that failed.
 
-    When another client connects under our id, the newer one wins: `Disconnected.final`. Brokers say so in the
-    DISCONNECT packet, but Mosquitto before 2.0.15 (issue #2607) just closes the connection and keeps the session.
-    After `_SILENT_CLOSES` of those in quick succession we take it for that: the older client has been closed
-    first, so it is the one that gives up.
+    When another client connects under our id, brokers say so in the DISCONNECT packet: `Disconnected.final`. But
+    Mosquitto before 2.0.15 (issue #2607) just closes the connection; services find out themselves then.
 
     Args:
         session: how we introduce ourselves.
@@ -60,8 +55,6 @@ class MqttTransport:
         self._connection: Connection | None = None
         self._socket: socket.socket | None = None  # as registered with the selector, for these events:
         self._watched = 0
-        self._silent_closes = 0
-        self._ready_at_s = 0.0
         self._due_s = -math.inf  # next attempt, end of the set-up, or next look at the keep-alive
         self._closed = False
         self._in_loop = self._postponed = False
@@ -178,10 +171,7 @@ class MqttTransport:
         connection.read()
         if connection.ready and not was_ready:
             self._backoff.reset()
-            self._ready_at_s = self._clock()
-            self._due_s = self._ready_at_s + self._tick_s
-            if not connection.session_present:
-                self._silent_closes = 0
+            self._due_s = self._clock() + self._tick_s
         if connection.loss is not None or not self._in_loop:
             self._write(connection)  # the acknowledgements; otherwise they leave with what we answer
 
@@ -198,16 +188,11 @@ class MqttTransport:
     def _follow_up(self, connection: Connection) -> None:
         """After every use of the connection: act on its loss, or watch for what it waits for."""
         if connection.loss is not None:
-            self._lose(connection, connection.loss)
+            self._lose(connection.loss)
         else:
             self._watch(connection.interest)
 
-    def _lose(self, connection: Connection, loss: Disconnected) -> None:
-        if connection.ready and connection.closed_silently:
-            quick = self._clock() - self._ready_at_s < _QUICK_S
-            self._silent_closes = self._silent_closes + 1 if quick else 1
-            if self._silent_closes == _SILENT_CLOSES:
-                loss = replace(loss, reason=f"{loss.reason} again: another client uses our id", final=True)
+    def _lose(self, loss: Disconnected) -> None:
         self._drop_connection()
         self._closed = self._closed or loss.final
         self._due_s = self._clock() + self._backoff.next_pause_s()

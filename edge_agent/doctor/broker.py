@@ -19,6 +19,7 @@ from pathlib import Path
 from edge_agent.config import AgentConfig
 from edge_agent.doctor.certificates import Certificate, read_certificates
 from edge_agent.doctor.findings import Finding, note, ok, problem, skipped, warning
+from edge_agent.identity import VISITOR
 from schemas import wire
 from schemas.errors import FederationError, PayloadError
 from schemas.messages import AgentStatus, CoordinatorStatus
@@ -108,7 +109,7 @@ def check_session(config: AgentConfig, *, ask_coordinator: bool) -> list[Finding
     Args:
         ask_coordinator: also introduce the device to the coordinator, who may then count on it for a round.
     """
-    instance = secrets.token_hex(6)
+    instance = VISITOR + secrets.token_hex(6)
     status_topic = config.broker.topics.build(Address(Kind.STATUS, config.agent_id))
     offline = Message(status_topic, wire.encode(AgentStatus(state="offline", instance=instance)), retain=True)
     session = SessionSpec(

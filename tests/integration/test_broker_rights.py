@@ -56,6 +56,15 @@ def test_coordinators_message_reaches_agent_when_subscribed(broker: PrivateBroke
         assert agent.next_message() == (topic_of(kind), b"hello")
 
 
+def test_own_status_reaches_agent_when_subscribed(broker: PrivateBroker) -> None:
+    with connect(broker, "pi-1") as agent:
+        agent.subscribe(*TOPICS.agent_filters("pi-1"))
+
+        agent.publish(topic_of(Kind.STATUS), b"online")
+
+        assert agent.next_message() == (topic_of(Kind.STATUS), b"online")
+
+
 @pytest.mark.parametrize("kind", [*TO_AGENT, *TO_COORDINATOR])
 def test_agent_receives_nothing_of_another_agent_when_subscribed_to_everything(
     broker: PrivateBroker, kind: Kind

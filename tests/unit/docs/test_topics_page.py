@@ -51,7 +51,7 @@ BLOB_KINDS = (Kind.UPDATE, Kind.MODEL, Kind.AGENT_MODEL, Kind.UPDATE_CHUNK, Kind
 
 LIMITS: dict[str, float] = {
     "wait for a model before asking": participant_engine.MODEL_WAIT_S,
-    "ask again for a model or its chunks": participant_engine.CHUNK_RETRY_S,
+    "ask again for a model or its chunks": participant_engine.MODEL_RETRY_S,
     "first wait for a receipt": participant_engine.RESEND_S,
     "first wait for any word from the coordinator": participant_engine.POLL_S,
     "longest wait, after doubling": participant_engine.MAX_WAIT_S,

@@ -1,4 +1,4 @@
-"""Two coordinators on one federation: the second refuses to start, and the first does not notice."""
+"""Two processes where there should be one: a second coordinator refuses to start, an older agent gives way."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.commands.conversation import EXIT_ABORTED
+from edge_agent.cli import EXIT_TAKEN_OVER
 from mosquitto.broker import PrivateBroker
 from tests.integration.federation import Federation, Process
 
@@ -49,3 +50,26 @@ def test_second_coordinator_refuses_to_start_and_the_first_goes_on(federation: F
     rounds = federation.finish()
     assert len(rounds) == 12
     assert all(record.attempt == 1 for record in rounds)
+
+
+def test_older_of_two_processes_of_an_agent_ends_for_good_and_the_newer_one_trains(federation: Federation) -> None:
+    older, room = federation.agents["room-1"], federation.folder / "room-1"
+    federation.wait_until_training("room-1", 1)
+    config = (room / "agent.toml").read_text().replace('state_folder = "state"', 'state_folder = "state-2"')
+    (room / "second.toml").write_text(config)
+    newer = Process("newer", [*older.command[:-1], str(room / "second.toml")], federation.folder / "newer.log")
+    newer.start()
+    try:
+        assert older.wait() == EXIT_TAKEN_OVER
+        assert "another process connected as agent room-1: this one ends" in older.log()
+        taken_over_in = len(federation.rounds()) + 1
+        rounds = federation.finish()
+        assert newer.exit_code is None
+        assert "training" in newer.log()
+        assert newer.log().count("connected to the broker") <= 2
+    finally:
+        newer.cleanup()
+    assert len(rounds) == 12
+    assert taken_over_in < 12
+    after = [record for record in rounds if record.round_number > taken_over_in]
+    assert all(record.accepted == ("room-1", "room-2") for record in after)

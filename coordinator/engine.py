@@ -63,6 +63,12 @@ REMEMBERED_ROUNDS = 64
 PACKET_SLACK_BYTES = 4096
 """What a packet holds besides a chunk: topic, properties and header."""
 
+LEAST_CHUNK_BYTES = 1024
+"""The smallest chunk that an announcement may ask for."""
+
+GATHER_S = 10.0
+"""How long a resumed run waits for as many agents as it began with, before fewer will do."""
+
 CLAIM_S = 0.3
 """How long a coordinator that starts listens for another one; longer when a status says that there was one."""
 
@@ -135,6 +141,8 @@ class RoundEngine:
         self._durable_round = 0
         self._counted: frozenset[str] = frozenset()
         self._left_behind: list[str] = []
+        self._unreported: set[str] = set()
+        self._gather_until_s = -math.inf
         self._awaiting: set[str] = set()
         self._closed_at_s = 0.0
         self._opened_s = 0.0
@@ -191,9 +199,13 @@ class RoundEngine:
 
     def wake_at_s(self) -> float:
         """Monotonic time at which `TimePassed` is wanted; `math.inf` when nothing is due."""
-        if not self._connected:
+        if self.phase is Phase.OVER:
             return math.inf
+        if not self._connected:
+            return self._lost_at_s + self.rules.patience_s if self.phase is Phase.ENDING else math.inf
         moments = [self._until_s]
+        if self.phase is Phase.WAITING and self._now.monotonic_s < self._gather_until_s:
+            moments.append(self._gather_until_s)
         if self._open is not None:
             moments.append(self._open.deadline_s)
             pull_at_s = self._open.pulls.wake_at_s
@@ -244,20 +256,27 @@ class RoundEngine:
         self._event("resumed" if self._resumed else "started", f"after round {self.round_number}")
 
     def _on_connection_gained(self, event: ConnectionGained) -> None:
+        outage_s = 0.0 if self._connected else self._now.monotonic_s - self._lost_at_s
         self._connected = True
         if self.phase is Phase.OFFLINE:
             # A chunk and its header must fit one packet of this broker.
             chunk_bytes = min(self.rules.chunk_bytes, event.max_packet_bytes - PACKET_SLACK_BYTES)
+            if chunk_bytes < LEAST_CHUNK_BYTES:
+                detail = (
+                    f"the broker takes packets of at most {event.max_packet_bytes} bytes, "
+                    f"{LEAST_CHUNK_BYTES + PACKET_SLACK_BYTES} are needed: raise max_packet_size"
+                )
+                self._finish("aborted", detail, say_goodbye=False)
+                return
             self.rules = self._letters.rules = replace(self.rules, chunk_bytes=chunk_bytes)
             self._move(Phase.CLAIMING)
+        if self.phase is Phase.CLAIMING:
             self._until_s = self._now.monotonic_s + CLAIM_S
             self._publish_status(claim=True)
             return
-        outage_s = self._now.monotonic_s - self._lost_at_s
         if self.phase in (Phase.WAITING, Phase.ENDING):
             self._until_s += outage_s
-        if self.phase is not Phase.CLAIMING:
-            self._publish_status()
+        self._publish_status()
         if self._open is not None:
             self._open.deadline_s += outage_s
             for agent_id in self._open.missing():
@@ -314,6 +333,7 @@ class RoundEngine:
         if event.status.state == "offline":
             if member.online and event.status.instance == member.instance:
                 member.online = False
+                self._unreported.discard(event.agent_id)
                 self._letters.minor = self.members.lowest_minor(CURRENT.minor)
                 self._event("agent-offline", "", event.agent_id)
             return
@@ -366,7 +386,10 @@ class RoundEngine:
             detail = f"{event.offer.size_bytes} bytes offered, at most {self.rules.max_model_bytes} are read"
             self._refuse_update(event.agent_id, event.round_number, Reason.TOO_LARGE, detail)
             return
-        self._open.pulls.offer(event.agent_id, event.offer)
+        try:
+            self._open.pulls.offer(event.agent_id, event.offer)
+        except PayloadError as error:
+            self._refuse_update(event.agent_id, event.round_number, error.reason, error.detail)
 
     def _on_chunk_arrived(self, event: ChunkArrived) -> None:
         if not self._may_deliver(event.agent_id, event.run_id, event.round_number) or self._open is None:
@@ -452,13 +475,18 @@ class RoundEngine:
         if member is None:
             self._refuse(event.agent_id, Reason.UNKNOWN_AGENT, "a report from an agent that never announced itself")
             return
+        if event.run_id != self.rules.run_id:
+            self._refuse(event.agent_id, Reason.WRONG_RUN, f"a report of run {event.run_id}")
+            return
         started_at = self._started_at.get(event.round_number)
-        if started_at is None and self._is_next(event.round_number):
+        if started_at is None:
+            if not self._is_next(event.round_number):
+                past = event.round_number <= self.round_number
+                reason = Reason.STALE_ROUND if past else Reason.FUTURE_ROUND
+                self._refuse(event.agent_id, reason, f"a report of round {event.round_number}")
             return
-        if event.run_id != self.rules.run_id or started_at is None:
-            reason = Reason.WRONG_RUN if event.run_id != self.rules.run_id else Reason.STALE_ROUND
-            self._refuse(event.agent_id, reason, f"a report of {event.run_id}, round {event.round_number}")
-            return
+        if event.round_number == self.round_number:
+            self._unreported.discard(event.agent_id)
         if not member.add_report(event.round_number):
             return
         record = DeviceRecord(
@@ -512,12 +540,14 @@ class RoundEngine:
                 self._at_deadline(self._open)
         if self.phase is Phase.WAITING:
             self._open_or_wait()
-        if self.phase is Phase.ENDING and (now_s >= self._until_s or self._all_reported()):
-            self._finish("finished", self._closing_words(), say_goodbye=True)
+        if self.phase is Phase.ENDING:
+            self._end_if_due()
 
     def _begin(self) -> None:
         """No other coordinator answered: the federation is ours."""
         self._publish_status()
+        if self._resumed:
+            self._gather_until_s = self._now.monotonic_s + GATHER_S
         if "record" in self._awaiting:
             self._awaiting.discard("record")
             self._move(Phase.SAVING)
@@ -540,7 +570,7 @@ class RoundEngine:
         if not self._connected:
             return
         eligible = self.members.eligible()
-        begun = self.round_number > 0 or self._attempt > 1
+        begun = self._attempt > 1 or (self.round_number > 0 and self._now.monotonic_s >= self._gather_until_s)
         least = self.rules.min_updates if begun else max(self.rules.min_agents, self.rules.min_updates)
         absent = sorted(self.rules.required_agents - set(eligible))
         if self._attempt > 1 and (len(eligible) < least or absent):
@@ -732,12 +762,24 @@ class RoundEngine:
     def _start_ending(self) -> None:
         self._move(Phase.ENDING)
         self._until_s = self._now.monotonic_s + self.rules.report_grace_s
+        accepted = self._closed.accepted if self._closed else ()
+        self._unreported = {agent_id for agent_id in accepted if self._may_still_report(agent_id)}
 
-    def _all_reported(self) -> bool:
-        if self._closed is None:
-            return True
-        members = (self.members.get(agent_id) for agent_id in self._closed.accepted)
-        return all(member is None or not member.online or self.round_number in member.reports for member in members)
+    def _may_still_report(self, agent_id: str) -> bool:
+        member = self.members.get(agent_id)
+        # Those that a resumed run knows have not had the time to come back.
+        here = member is not None and (member.online or not member.instance)
+        return member is not None and here and self.round_number not in member.reports
+
+    def _end_if_due(self) -> None:
+        now_s = self._now.monotonic_s
+        if self._connected:
+            due = now_s >= self._until_s or not self._unreported
+        else:
+            # Everything is on disk: a broker that never comes back shall not hold up the end for ever.
+            due = now_s >= self._lost_at_s + self.rules.patience_s
+        if due:
+            self._finish("finished", self._closing_words(), say_goodbye=self._connected)
 
     def _closing_words(self) -> str:
         accuracy = self._closed.accuracy if self._closed else None
@@ -762,7 +804,8 @@ class RoundEngine:
         self._finish("stopped", event.reason, say_goodbye=self.phase not in (Phase.OFFLINE, Phase.CLAIMING))
 
     def _on_work_failed(self, event: WorkFailed) -> None:
-        self._finish("aborted", f"{event.what} failed: {event.error}", say_goodbye=True)
+        # Agents keep what they have: the run can go on once the cause, such as a full disk, is gone.
+        self._finish("stopped", f"{event.what} failed: {event.error}", say_goodbye=True)
 
     # -- small things
 

@@ -1,10 +1,11 @@
 """Large updates being fetched in chunks: one at a time, the others wait their turn, so memory stays bounded."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
-from schemas.chunks import Assembly
+from schemas.chunks import Assembly, num_chunks
+from schemas.errors import PayloadError, Reason
 from schemas.messages import UpdateOffer
+from schemas.topics import MAX_CHUNK_INDEX
 
 RETRY_S = 10.0
 """A chunk that was asked for and did not come in this time is asked for again."""
@@ -30,30 +31,39 @@ class Pulls:
 
     chunk_bytes: int
     active: Pull | None = None
-    _queue: deque[tuple[str, UpdateOffer]] = field(default_factory=deque)
+    _queue: dict[str, UpdateOffer] = field(default_factory=dict)
 
     def offer(self, agent_id: str, offer: UpdateOffer) -> None:
-        """Note an offer; a repeated one changes nothing, a different one replaces the agent's old one."""
+        """Note an offer; a repeated one changes nothing, a different one replaces the agent's old one.
+
+        Raises:
+            PayloadError: too-large, as it would take more chunks than there are numbers for.
+        """
+        if num_chunks(offer.size_bytes, self.chunk_bytes) > MAX_CHUNK_INDEX + 1:
+            raise PayloadError(
+                Reason.TOO_LARGE, f"{offer.size_bytes} bytes in chunks of {self.chunk_bytes} are too many chunks"
+            )
         if self.active and self.active.agent_id == agent_id:
             if self.active.assembly.sha256 == offer.sha256:
                 self.active.retry_at_s = 0.0
                 return
             self.active = None
-        self._queue = deque(entry for entry in self._queue if entry[0] != agent_id)
-        self._queue.append((agent_id, offer))
+        self._queue.pop(agent_id, None)
+        self._queue[agent_id] = offer
 
     def drop(self, agent_id: str) -> None:
         """Forget an agent's offer."""
         if self.active and self.active.agent_id == agent_id:
             self.active = None
-        self._queue = deque(entry for entry in self._queue if entry[0] != agent_id)
+        self._queue.pop(agent_id, None)
 
     def due(self, now_s: float) -> tuple[str, int, int] | None:
         """The chunks to ask for now, as (agent, first, count), or None."""
         if self.active and self.active.retries > MAX_RETRIES:
             self.active = None
         if self.active is None and self._queue:
-            agent_id, offer = self._queue.popleft()
+            agent_id = next(iter(self._queue))
+            offer = self._queue.pop(agent_id)
             self.active = Pull(agent_id, Assembly(offer.size_bytes, self.chunk_bytes, offer.sha256))
         pull = self.active
         if pull is None or pull.assembly.complete or now_s < pull.retry_at_s:

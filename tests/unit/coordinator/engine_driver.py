@@ -4,6 +4,7 @@ Decides nothing that the engine decides. `hold` leaves checkpoint and evaluation
 at once, as a fast disk would.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -174,9 +175,16 @@ class EngineDriver:
         self.handle(UpdateArrived(agent_id, topic_run, number, payload))
 
     def update(
-        self, agent_id: str, weights: Weights | None = None, num_examples: int = 1, minor: int = 1, **header: Any
+        self,
+        agent_id: str,
+        weights: Weights | None = None,
+        num_examples: int = 1,
+        *,
+        minor: int = 1,
+        extra: Mapping[str, Any] | None = None,
+        **header: Any,
     ) -> bytes:
-        """An update blob with the right header, except for what is said otherwise."""
+        """An update blob with the right header, except for what is said otherwise; `extra` is put into its JSON."""
         fields: dict[str, Any] = {
             "kind": "update",
             "run_id": RUN_ID,
@@ -187,7 +195,8 @@ class EngineDriver:
             "num_batches": 10,
         }
         message = BlobHeader(**fields | header)
-        return encode(three(1, 2, 3) if weights is None else weights, wire.encode(message, minor))
+        written = json.loads(wire.encode(message, minor)) | dict(extra or {})
+        return encode(three(1, 2, 3) if weights is None else weights, json.dumps(written).encode())
 
     def complete(self, kind: type[SaveCheckpoint] | type[Evaluate]) -> None:
         """What was asked for last, and held, is done now."""

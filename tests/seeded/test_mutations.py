@@ -1,0 +1,101 @@
+"""The adversary bites: with one safeguard taken out, some seed under 1,000 breaks a promise."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coordinator import screening
+from coordinator.engine import RoundEngine
+from edge_agent.engine import ParticipantEngine
+from edge_agent.events import PendingUpdate
+from schemas.weights import Array, Weights
+from simulation.chaos import run_seed
+from simulation.disk import MemoryDisk, SavedRound
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SEEDS = 1000
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def without_deduplication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update that was counted already is counted again."""
+    original = RoundEngine._may_deliver
+
+    def may_deliver(self: RoundEngine, agent_id: str, run_id: str, round_number: int) -> bool:
+        open_round = self.open_round
+        again = open_round is not None and round_number == open_round.number and agent_id in open_round.accepted
+        return original(self, agent_id, run_id, round_number) or again
+
+    monkeypatch.setattr(RoundEngine, "_may_deliver", may_deliver)
+
+
+def without_the_stale_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update of a closed round is taken for one of the open round."""
+    original = RoundEngine._may_deliver
+
+    def may_deliver(self: RoundEngine, agent_id: str, run_id: str, round_number: int) -> bool:
+        open_round = self.open_round
+        if open_round is not None and round_number < open_round.number and open_round.wants(agent_id):
+            return True
+        return original(self, agent_id, run_id, round_number)
+
+    monkeypatch.setattr(RoundEngine, "_may_deliver", may_deliver)
+    monkeypatch.setattr(screening, "_check_header", lambda *_: None)
+
+
+def without_the_atomic_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is written in place: until the work goes on, a crash leaves half of it."""
+    save, append = MemoryDisk.save_checkpoint, MemoryDisk.append
+    whole: dict[int, SavedRound] = {}
+
+    def save_in_place(
+        self: MemoryDisk, round_number: int, weights: Weights, state: Mapping[str, Array], snapshot: dict[str, Any]
+    ) -> None:
+        save(self, round_number, weights, state, snapshot)
+        whole[id(self)] = self.checkpoints[round_number]
+        torn = {name: np.where(np.arange(array.size) < 1, array, 0) for name, array in weights.items()}
+        self.checkpoints[round_number] = SavedRound(round_number, torn, dict(state), snapshot)
+
+    def append_after(self: MemoryDisk, record: Any, *, durable: bool) -> None:
+        saved = whole.get(id(self))
+        if record.type == "round" and saved is not None and record.round_number == saved.round_number:
+            self.checkpoints[saved.round_number] = saved
+        append(self, record, durable=durable)
+
+    monkeypatch.setattr(MemoryDisk, "save_checkpoint", save_in_place)
+    monkeypatch.setattr(MemoryDisk, "append", append_after)
+
+
+def without_sending_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent sends each update once, whatever becomes of it."""
+    original = ParticipantEngine._send_update
+    sent: set[tuple[int, str, int]] = set()
+
+    def send_once(self: ParticipantEngine, pending: PendingUpdate) -> None:
+        key = (id(self), pending.run_id, pending.round_number)
+        if key not in sent:
+            sent.add(key)
+            original(self, pending)
+
+    monkeypatch.setattr(ParticipantEngine, "_send_update", send_once)
+
+
+MUTATIONS = [without_deduplication, without_the_stale_check, without_the_atomic_rename, without_sending_again]
+
+
+@pytest.mark.parametrize("take_out", MUTATIONS)
+def test_some_seed_fails_when_a_safeguard_is_taken_out(
+    take_out: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_out(monkeypatch)
+    assert any(run_seed(seed).broken.startswith("BrokenPromiseError") for seed in range(SEEDS))

@@ -136,6 +136,7 @@ class RoundEngine:
         self.session = session
         self._open: OpenRound | None = None
         self._attempt = 1
+        self._asked: frozenset[str] = frozenset()
         self._examples = 0
         self._closed: RoundRecord | None = None
         self._durable_round = 0
@@ -352,7 +353,7 @@ class RoundEngine:
             self._greet(event.agent_id, event.minor)
             return
         ours = (request.round.run_id, request.round.round_number) == (self.rules.run_id, open_round.number)
-        if not ours or event.agent_id not in open_round.selected:
+        if not ours or not open_round.takes_part(event.agent_id):
             self._greet(event.agent_id, event.minor)
         elif request.want == "model" and open_round.offer.blob_sha256 is None:
             self._actions.append(self._letters.model(open_round, event.agent_id))
@@ -416,7 +417,7 @@ class RoundEngine:
         counted = 0 < round_number == member.last_accepted_round or self._was_counted(agent_id, round_number)
         if self._open is not None and round_number == self._open.number:
             counted = agent_id in self._open.accepted
-            if agent_id not in self._open.selected:
+            if not self._open.takes_part(agent_id):
                 self._refuse_update(agent_id, round_number, Reason.NOT_SELECTED, "not selected for this round")
                 return False
         elif not counted and self._is_next(round_number):
@@ -597,6 +598,7 @@ class RoundEngine:
             number=number,
             attempt=self._attempt,
             selected=frozenset(selected),
+            welcome=self._asked,
             deadline_s=now.monotonic_s + rules.deadline_s,
             started_at=self._started_at.setdefault(number, now.utc_s),
             blob=blob,
@@ -653,6 +655,7 @@ class RoundEngine:
             )
             return
         self._attempt += 1
+        self._asked |= open_round.selected
         self._start_waiting()
 
     def _close(self, open_round: OpenRound) -> None:
@@ -663,7 +666,7 @@ class RoundEngine:
         self._sha256 = digest(self._weights)
         self._examples = open_round.aggregator.num_examples
         self.round_number = open_round.number
-        self._attempt = 1
+        self._attempt, self._asked = 1, frozenset()
         self._counted = frozenset(open_round.accepted)
         self._left_behind = self._note_silence(open_round, "no update before the round closed")
         self._remember(open_round)

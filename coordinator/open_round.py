@@ -16,6 +16,7 @@ class OpenRound:
     """One attempt at one round.
 
     Attributes:
+        selected: whose updates are waited for; `welcome`: who was selected in earlier attempts and may still deliver.
         deadline_s: monotonic; moved when the broker was out of reach.
         started_at: UTC seconds of the announcement, the timestamp of the round's points.
         blob: the model as it is sent; `offer` describes it.
@@ -32,6 +33,7 @@ class OpenRound:
     aggregator: Aggregator
     times: RoundTimes
     pulls: Pulls
+    welcome: frozenset[str] = frozenset()
     accepted: set[str] = field(default_factory=set)
     latencies_s: dict[str, float] = field(default_factory=dict)
     loss_sum: float = 0.0
@@ -42,8 +44,12 @@ class OpenRound:
         return sorted(self.selected - self.accepted)
 
     def wants(self, agent_id: str) -> bool:
-        """True while this agent's update is waited for."""
-        return agent_id in self.selected and agent_id not in self.accepted
+        """True while this agent's update would count."""
+        return self.takes_part(agent_id) and agent_id not in self.accepted
+
+    def takes_part(self, agent_id: str) -> bool:
+        """True for those who were asked, in this attempt or in an earlier one."""
+        return agent_id in self.selected or agent_id in self.welcome
 
     def accept(self, agent_id: str, num_examples: int, loss: float | None, now_s: float) -> None:
         """Note that an update was added to the aggregate."""
@@ -60,9 +66,8 @@ class OpenRound:
 
     def may_close_early(self, rules: RoundRules) -> bool:
         """True when nothing more needs to be waited for."""
-        everyone = len(self.accepted) == len(self.selected)
-        enough = rules.quorum is not None and len(self.accepted) >= rules.quorum
-        return (everyone or enough) and self.meets(rules)
+        enough = len(self.selected) if rules.quorum is None else min(rules.quorum, len(self.selected))
+        return len(self.accepted) >= enough and self.meets(rules)
 
     def record(self, run_id: str, model_sha256: str, refused: dict[str, dict[str, int]], ignored: int) -> RoundRecord:
         """The round's record, as far as it is known when the round closes."""
@@ -72,7 +77,7 @@ class OpenRound:
             round_number=self.number,
             attempt=self.attempt,
             started_at=self.started_at,
-            selected=tuple(sorted(self.selected)),
+            selected=tuple(sorted(self.selected | self.accepted)),
             accepted=tuple(sorted(self.accepted)),
             refused=refused,
             ignored_fields=ignored,

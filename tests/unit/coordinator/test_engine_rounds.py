@@ -189,6 +189,21 @@ def test_sleeping_agents_are_asked_once_more_when_nobody_can_take_their_place() 
     assert driver.invited() == ["a", "b"]
 
 
+def test_slow_agent_that_was_replaced_may_still_deliver() -> None:
+    driver = EngineDriver(min_agents=4, fraction=0.5, min_updates=2, deadline_s=10.0)
+    driver.begin("a", "b", "c", "d")
+    slow = driver.invited()[0]
+    driver.forget()
+    driver.wait(10.0)
+    quick = driver.invited()[0]
+    assert slow not in driver.invited()
+    driver.deliver(slow, three(1, 1, 1))
+    driver.deliver(quick, three(3, 3, 3))
+    assert driver.records()[0].accepted == tuple(sorted([slow, quick]))
+    assert set(driver.records()[0].accepted) < set(driver.records()[0].selected)
+    assert driver.model() == [2, 2, 2]
+
+
 def test_silent_agent_is_left_out_until_it_speaks() -> None:
     driver = EngineDriver(min_agents=2, deadline_s=10.0, rounds=9)
     driver.begin("a", "b")

@@ -102,7 +102,7 @@ def accuracy(rounds: Sequence[RoundRecord], target_accuracy: float | None, study
         lower.set_title("Loss")
         lower.set_ylim(bottom=0)
         lower.legend(loc="upper right")
-        _round_axis(lower, rounds[-1].round_number)
+        _round_axis(lower, max(rounds[-1].round_number, study.rounds if study is not None else 0))
 
     return draw
 

@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.bars import grouped_bars, words_above
 from benchmarks.result import Column, Result, Row, Say
 from benchmarks.updates import NUM_EXAMPLES, RUN_ID, initial_weights, make_updates
 from coordinator.aggregation import ExactMean
@@ -176,17 +177,10 @@ def _largest_error(material: _Material, mean: Weights) -> float:
 
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
     """CPU per update, ours and plain."""
-    axes = figure.subplots()
-    places = range(len(result.rows))
-    bars = (
-        ("plain NumPy, fp32", "plain_cpu_ms_per_update", -0.2, theme.idle),
-        ("exact, in any order", "cpu_ms_per_update", 0.2, theme.compute),
-    )
-    for name, key, shift, colour in bars:
-        axes.bar([p + shift for p in places], [row[key] for row in result.rows], 0.4, color=colour, label=name)
-    for place, row in zip(places, result.rows, strict=True):
-        axes.annotate(f"{row['cpu_ratio']:.2f}x", (place + 0.2, row["cpu_ms_per_update"]), ha="center", va="bottom")
-    axes.set_xticks(list(places), [f"{row['model']}, {row['parameters']:,}" for row in result.rows])
+    axes, rows = figure.subplots(), result.rows
+    labels = [f"{row['model']}, {row['parameters']:,} parameters" for row in rows]
+    plain = ("plain NumPy, fp32", "plain_cpu_ms_per_update", theme.idle)
+    exact = ("exact, in any order", "cpu_ms_per_update", theme.compute)
+    grouped_bars(axes, rows, labels, (plain, exact))
+    words_above(axes, rows, "cpu_ms_per_update", [f"{row['cpu_ratio']:.2f}x" for row in rows])
     axes.set(title="From bytes to the sum: CPU per update", ylabel="milliseconds")
-    axes.margins(y=0.2)
-    axes.legend(loc="upper left")

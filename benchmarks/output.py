@@ -49,6 +49,7 @@ def document(name: str, command: str, machine: dict[str, Any], result: Result, d
         "settings": dict(result.settings),
         "rows": result.rows,
         "summary": dict(result.summary),
+        "details": dict(result.details),
         "references": dict(result.references),
         "notes": list(result.notes),
     }

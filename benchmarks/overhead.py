@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.bars import grouped_bars, words_above
 from benchmarks.echo_run import EchoRun, run_echo
 from benchmarks.floor import floor_of, measure_exchanges
 from benchmarks.result import Column, Result, Row, Say
@@ -181,31 +182,18 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
     """Seconds per round beside the floor, and CPU per agent and round."""
     above, below = figure.subplots(2, 1)
-    rows = result.rows
-    places = range(len(rows))
-    labels = [f"{row['agents']}" for row in rows]
-    above.bar(
-        [p - 0.2 for p in places], [r["floor_s_median"] * 1000 for r in rows], 0.4, color=theme.idle, label="floor"
-    )
-    above.bar(
-        [p + 0.2 for p in places], [r["round_s_median"] * 1000 for r in rows], 0.4, color=theme.compute, label="round"
-    )
-    for place, row in zip(places, rows, strict=True):
-        above.annotate(
-            f"{row['floor_ratio']:.1f}x", (place + 0.2, row["round_s_median"] * 1000), ha="center", va="bottom"
-        )
+    rows, labels = result.rows, [f"{row['agents']}" for row in result.rows]
+    times = (("floor", "floor_s_median", theme.idle), ("round", "round_s_median", theme.compute))
+    grouped_bars(above, rows, labels, times, 1000)
+    words_above(above, rows, "round_s_median", [f"{row['floor_ratio']:.1f}x" for row in rows], 1000)
     above.set_yscale("log")
-    above.margins(y=0.2)
-    above.set(title="One echo round, and the same messages between bare clients", ylabel="milliseconds (log)")
-    above.set_xticks(list(places), labels)
-    above.legend(loc="upper left")
+    above.yaxis.set_major_formatter("{x:g}")
+    above.yaxis.set_minor_formatter("")
+    above.set(title="One echo round, and the same messages between bare clients", ylabel="milliseconds")
     parts = (
         ("coordinator", "coordinator_cpu_ms_per_agent_round", theme.compute),
         ("agent", "agent_cpu_ms_per_round", theme.communication),
         ("broker", "broker_cpu_ms_per_agent_round", theme.idle),
     )
-    for index, (name, key, colour) in enumerate(parts):
-        below.bar([p + (index - 1) * 0.27 for p in places], [r[key] for r in rows], 0.27, color=colour, label=name)
+    grouped_bars(below, rows, labels, parts)
     below.set(title="CPU per agent and round", ylabel="milliseconds", xlabel="agents")
-    below.set_xticks(list(places), labels)
-    below.legend()

@@ -47,6 +47,7 @@ class Result:
         rows: one measurement each; plain JSON.
         columns: those of a row's numbers that are shown in the table.
         summary: ratios and totals over the rows.
+        details: what only the JSON document has, such as every single round.
         references: published or earlier numbers to hold it against, with where they come from.
         notes: sentences for below the table.
     """
@@ -55,5 +56,6 @@ class Result:
     rows: list[Row]
     columns: tuple[Column, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
     references: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

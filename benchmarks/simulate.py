@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.bars import grouped_bars, words_above
 from benchmarks.result import Column, Result, Row, Say
 from coordinator.config import RunConfig
 from coordinator.events import NoteRefusal
@@ -166,17 +167,9 @@ def _loop(barrier: Any, queue: Any, seconds: float) -> None:
 
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
     """Updates a second, simulated and plain."""
-    axes = figure.subplots()
-    places = range(len(result.rows))
-    bars = (
-        ("plain loops, one per core", "plain_updates_per_s", -0.2, theme.idle),
-        ("simulation", "updates_per_s", 0.2, theme.compute),
-    )
-    for name, key, shift, colour in bars:
-        axes.bar([p + shift for p in places], [row[key] for row in result.rows], 0.4, color=colour, label=name)
-    for place, row in zip(places, result.rows, strict=True):
-        axes.annotate(f"{row['ratio']:.0%}", (place + 0.2, row["updates_per_s"]), ha="center", va="bottom")
-    axes.set_xticks(list(places), [f"{row['agents']} agents" for row in result.rows])
+    axes, rows = figure.subplots(), result.rows
+    plain = ("plain loops, one per core", "plain_updates_per_s", theme.idle)
+    ours = ("simulation", "updates_per_s", theme.compute)
+    grouped_bars(axes, rows, [f"{row['agents']} agents" for row in rows], (plain, ours))
+    words_above(axes, rows, "updates_per_s", [f"{row['ratio']:.0%}" for row in rows])
     axes.set(title="Client updates a second, E=10, CNN, all cores", ylabel="updates a second")
-    axes.margins(y=0.25)
-    axes.legend(loc="upper right")

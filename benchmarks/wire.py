@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.bars import grouped_bars, words_above
 from benchmarks.echo_run import EchoRun, run_echo
 from benchmarks.overhead import model_blob_bytes
 from benchmarks.result import Column, Result, Row, Say
@@ -76,18 +77,12 @@ def row_of(measured: EchoRun, direction: str) -> Row:
 
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
     """The same bytes, counted in three places."""
-    axes = figure.subplots()
-    bars = (
-        ("payload", "payload_bytes", -0.27, theme.idle),
-        ("packets, ours", "packet_bytes", 0.0, theme.compute),
-        ("TCP, kernel", "tcp_bytes", 0.27, theme.communication),
+    axes, rows = figure.subplots(), result.rows
+    counts = (
+        ("payload", "payload_bytes", theme.idle),
+        ("packets, ours", "packet_bytes", theme.compute),
+        ("TCP, kernel", "tcp_bytes", theme.communication),
     )
-    places = range(len(result.rows))
-    for name, key, shift, colour in bars:
-        axes.bar([p + shift for p in places], [row[key] / 1e6 for row in result.rows], 0.27, color=colour, label=name)
-    for place, row in zip(places, result.rows, strict=True):
-        axes.annotate(f"{row['difference']:+.3%}", (place, row["packet_bytes"] / 1e6), ha="center", va="bottom")
-    axes.set_xticks(list(places), [row["direction"] for row in result.rows])
+    grouped_bars(axes, rows, [row["direction"] for row in rows], counts, 1e-6)
+    words_above(axes, rows, "tcp_bytes", [f"{row['difference']:+.3%}" for row in rows], 1e-6)
     axes.set(title="Bytes of all agents, as we and as the kernel count them", ylabel="MB")
-    axes.margins(y=0.3)
-    axes.legend(loc="upper center", ncols=3)

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from learning.datasets import Examples
 from learning.initialisation import initial_model
 from learning.models import build_model, check_fits
@@ -87,9 +91,16 @@ class Learner:
             seed=plan.seed,
             agent_id=self._agent_id,
         )
-        result = trainer.train(weights, task, should_stop, local)
+        result = trainer.train(weights, task, should_stop, local, self._score_offset(strategy))
         sent = LocalResult(local.upload(result.weights), result.num_examples, result.num_batches, result.loss)
         return LocalOutcome(sent, local.carry())
+
+    def _score_offset(self, strategy: Strategy) -> Tensor | None:
+        """The penalty on classes that no example here has; None where it changes nothing."""
+        counts = np.bincount(self._examples.labels, minlength=self._examples.num_classes)
+        if not strategy.absent_penalty or counts.all():
+            return None
+        return torch.from_numpy(np.where(counts == 0, -strategy.absent_penalty, 0.0).astype(np.float32))
 
     def _trainer_for(self, model: str) -> Trainer:
         if self._trainer is None or self._trainer[0] != model:

@@ -119,8 +119,12 @@ class Trainer:
         task: LocalTask,
         should_stop: Callable[[], bool] = never_stop,
         rule: LocalRule | None = None,
+        score_offset: Tensor | None = None,
     ) -> LocalResult:
         """Train from `weights`; asks `should_stop` before every batch.
+
+        Args:
+            score_offset: float32[classes], added to the model's scores in training alone.
 
         Raises:
             TrainingStopped: `should_stop` returned True.
@@ -134,16 +138,20 @@ class Trainer:
             for step in range(task.local_batches):
                 if should_stop():
                     raise TrainingStopped(f"stopped after {step} of {task.local_batches} batches")
-                losses.append(self._step(task, step, rule))
+                losses.append(self._step(task, step, rule, score_offset))
         loss = math.fsum(losses) / len(losses) if losses else math.nan
         return LocalResult(get_weights(self._module), self._tensors.num_examples, len(losses), loss)
 
-    def _step(self, task: LocalTask, step: int, rule: LocalRule) -> float:
+    def _step(self, task: LocalTask, step: int, rule: LocalRule, score_offset: Tensor | None) -> float:
         indices = batch_indices(
             self._tensors.num_examples, task.batch_size, task.first_batch + step, task.seed, task.agent_id
         )
         features, labels = self._tensors.batch(torch.from_numpy(indices))
-        loss = functional.cross_entropy(self._module(features), labels)
+        scores = self._module(features)
+        if score_offset is not None:
+            # A model may tell more classes apart than the data set has.
+            scores = scores + functional.pad(score_offset, (0, scores.shape[1] - len(score_offset)))
+        loss = functional.cross_entropy(scores, labels)
         # Not backward(): this neither accumulates into .grad nor needs clearing it.
         found = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True)
         gradients = {name: g for name, g in zip(self._parameters, found, strict=True) if g is not None}

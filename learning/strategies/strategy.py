@@ -70,6 +70,9 @@ class Strategy:
         structured_start: flag: the other layers start orthogonal and the first convolution from a cosine transform's
             atoms (see `learning.initialisation`).
         whitening: how many directions of the last layer's gradient are damped (see `learning.whitening`); 0 for none.
+        absent_penalty: what is taken off the scores of classes that the agent has no example of while it trains, so
+            that it unlearns them more slowly; after the adjusted logits of Menon et al. 2021, "Long-tail learning via
+            logit adjustment".
     """
 
     name: ClassVar[str]
@@ -83,6 +86,7 @@ class Strategy:
     zero_last: float = 0.0
     structured_start: float = 0.0
     whitening: float = 0.0
+    absent_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant; subclasses add their own checks after calling this.
@@ -97,6 +101,7 @@ class Strategy:
         self.require("rate_end", 0.0, 1.0)
         self.require("rate_decay", 1e-6, 1.0)
         self.require("whitening", 0.0, 256.0)
+        self.require("absent_penalty", 0.0)
         for flag in ("zero_last", "structured_start"):
             if getattr(self, flag) not in (0.0, 1.0):
                 raise ConfigError(f"option {flag!r} of strategy {self.name!r} must be 0 or 1")

@@ -87,3 +87,29 @@ def test_damping_is_measured_once_for_a_run_and_only_when_wanted() -> None:
 
     assert damping_for("cnn", 3, FedAvg()) is None
     assert damping_for("cnn", 3, strategy) is damping_for("cnn", 3, strategy)
+
+
+def test_penalty_keeps_classes_that_are_absent_from_being_unlearnt(mnist: Dataset) -> None:
+    zeros = mnist.train.take(np.flatnonzero(mnist.train.labels == 0)[:50])
+    start = get_weights(initial_model("cnn", 3, FedAvg(zero_last=1.0)))
+    plain = Learner("pi-1", zeros).train(plan(), 1, start, {}, 0).result.weights["fc.bias"]
+    kept = Learner("pi-1", zeros).train(plan(absent_penalty=2.0), 1, start, {}, 0).result.weights["fc.bias"]
+
+    assert (plain[1:] < kept[1:]).all()
+    assert (kept[1:] < 0).all()
+
+
+def test_penalty_changes_nothing_where_no_class_is_absent(room: Examples) -> None:
+    start = get_weights(initial_model("cnn", 3, FedAvg()))
+    weights = [Learner("pi-1", room).train(plan(absent_penalty=p), 1, start, {}, 0).result.weights for p in (0.0, 2.0)]
+
+    assert digest(weights[0]) == digest(weights[1])
+
+
+def test_penalty_fits_a_model_with_more_classes_than_the_data_set() -> None:
+    few = Examples(np.zeros((4, 1, 28, 28), np.uint8), np.zeros(4, np.int64), num_classes=2, name="few")
+    start = get_weights(initial_model("cnn", 3, FedAvg()))
+
+    outcome = Learner("pi-1", few).train(plan(absent_penalty=1.0), 1, start, {}, 0)
+
+    assert np.isfinite(outcome.result.loss)

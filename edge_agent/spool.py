@@ -89,14 +89,14 @@ class Spool:
         if not accepted:
             run = self._folder / run_id
             self._close_slot()
-            (run / _SLOT_NAME).unlink(missing_ok=True)
-            _carry_path(run, round_number).unlink(missing_ok=True)
+            _remove(run / _SLOT_NAME)
+            _remove(_carry_path(run, round_number))
 
     def forget_carries_before(self, run_id: str, round_number: int) -> None:
         """Remove carries of earlier rounds."""
         for number, path in _carries(self._folder / run_id):
             if number < round_number:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def forget_other_runs(self, run_id: str) -> None:
         """Remove everything of other runs."""
@@ -265,9 +265,11 @@ def _written_at_ns(run: Path) -> int:
 
 def _write_durably(path: Path, content: bytes | memoryview) -> None:
     scratch = path.with_suffix(".part")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb", 0) as file:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
     scratch.replace(path)
     _sync_folder(path.parent)
@@ -279,6 +281,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; when that fails, as on a card that has become read-only, it does no harm but to take room."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot remove %s: %s", path, error.strerror or error)
 
 
 def _set_aside(path: Path, why: object) -> None:

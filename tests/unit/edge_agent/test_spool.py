@@ -9,8 +9,10 @@ import pytest
 from edge_agent.events import Carry, PendingUpdate
 from edge_agent.spool import Spool
 from schemas import wire
+from schemas.errors import StorageError
 from schemas.messages import BlobHeader
 from schemas.weights import encode
+from tests.kill_points import survive_every_kill
 
 AGENT = "room-1"
 RUN = "run-1"
@@ -148,3 +150,76 @@ def test_update_is_synced_when_it_stays_pending(tmp_path: Path, monkeypatch: pyt
     Spool(tmp_path, AGENT, sync_after_s=0).keep(update(1))
 
     assert synced.wait(20)
+
+
+def test_every_kill_leaves_an_update_that_is_whole_or_none_and_the_carries_of_both_rounds(tmp_path: Path) -> None:
+    first = Spool(tmp_path, AGENT, sync_after_s=3600)
+    first.keep(update(1, momentum(1.0)))
+    whole = {1: update(1).blob, 2: update(2).blob}
+    seen = set()
+
+    def check() -> None:
+        _, pending, carries = Spool(tmp_path, AGENT).load()
+        if pending is not None:
+            assert pending.blob == whole[pending.round_number]
+            # An update of the second round never is there without its carry.
+            assert np.array_equal(pending.carry["momentum"], momentum(pending.round_number)["momentum"])
+            carries[pending.round_number] = pending.carry
+        assert float(carries[1]["momentum"][0]) == 1.0
+        seen.add((pending.round_number if pending else 0, len(carries)))
+
+    deaths = survive_every_kill(lambda: Spool(tmp_path, AGENT, sync_after_s=3600).keep(update(2, momentum(2.0))), check)
+
+    assert deaths >= 5
+    # Before the carry, after it, in the middle of the slot, and after it.
+    assert {(1, 1), (1, 2), (0, 2), (2, 2)} <= seen
+
+
+def test_files_and_folders_are_readable_by_the_agent_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    Spool(folder, AGENT).keep(update(1, momentum(1.0)))
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+
+    assert modes == {"state": 0o700, RUN: 0o700, "update.slot": 0o600, "carry-0000001.safetensors": 0o600}
+
+
+@pytest.mark.parametrize("damage", [b"", b"not safetensors at all"])
+def test_damaged_carry_is_set_aside_and_the_rest_is_used(tmp_path: Path, damage: bytes) -> None:
+    spool = Spool(tmp_path, AGENT)
+    for number in (1, 2):
+        spool.keep(update(number, momentum(number)))
+    (tmp_path / RUN / "carry-0000001.safetensors").write_bytes(damage)
+
+    run_id, pending, carries = Spool(tmp_path, AGENT).load()
+
+    assert (run_id, carries) == (RUN, {})
+    assert pending is not None
+    assert (tmp_path / RUN / "carry-0000001.damaged").read_bytes() == damage
+
+
+def test_files_that_are_none_of_ours_stay_and_are_ignored(tmp_path: Path) -> None:
+    Spool(tmp_path, AGENT).keep(update(1))
+    (tmp_path / RUN / "carry-x.safetensors").write_bytes(b"?")
+    (tmp_path / "notes.txt").write_text("of the operator")
+
+    spool = Spool(tmp_path, AGENT)
+    spool.forget_other_runs(RUN)
+
+    assert spool.load()[0] == RUN
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_update_cannot_be_kept_when_the_folder_is_gone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "state", AGENT)
+    (tmp_path / "state").rmdir()
+
+    with pytest.raises(StorageError, match="cannot keep the update"):
+        spool.keep(update(1))
+
+
+def test_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+
+    with pytest.raises(StorageError, match="state"):
+        Spool(tmp_path / "state", AGENT)

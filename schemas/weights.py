@@ -72,8 +72,7 @@ def segments(weights: Weights, header: bytes = b"") -> list[bytes | memoryview]:
     entries: dict[str, Any] = {}
     if header:
         entries["__metadata__"] = {METADATA_KEY: header.decode()}
-    # order="C", as ascontiguousarray would turn 0-d counters into 1-d ones.
-    arrays = [np.asarray(weights[name], order="C") for name in names]
+    arrays = [_as_written(weights[name]) for name in names]
     offset = 0
     for name, array in zip(names, arrays, strict=True):
         end = offset + array.nbytes
@@ -123,7 +122,7 @@ def digest(weights: Weights) -> str:
     """
     sha = hashlib.sha256()
     for name in sorted(weights):
-        array = np.asarray(weights[name], order="C")
+        array = _as_written(weights[name])
         shape = ",".join(str(size) for size in array.shape)
         sha.update(f"{name}|{_dtype_name(name, array)}|{shape}\n".encode())
         sha.update(array.reshape(-1).view(np.uint8).data)
@@ -148,9 +147,15 @@ def check_structure(weights: Weights, reference: Weights) -> None:
             raise PayloadError(Reason.WRONG_DTYPE, f"{name}: {array.dtype}, expected {expected.dtype}"[:300])
 
 
+def _as_written(array: Array) -> Array:
+    """Little-endian and in C order: the array itself when it is already."""
+    # Not ascontiguousarray, which would turn 0-d counters into 1-d ones.
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
 def _dtype_name(name: str, array: Array) -> str:
     try:
-        return _NAMES[array.dtype.newbyteorder("<") if array.dtype.byteorder != "|" else array.dtype]
+        return _NAMES[array.dtype]
     except KeyError:
         raise ValueError(f"tensor {name!r} has dtype {array.dtype}, which safetensors cannot carry here") from None
 

@@ -17,9 +17,11 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 
 @st.composite
 def arrays(draw: st.DrawFn) -> Array:
-    """Any dtype and shape, in any memory layout."""
+    """Any dtype, byte order and shape, in any memory layout."""
     dtype = draw(st.sampled_from(list(DTYPES.values())))
     array: Array = draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+    if draw(st.booleans()):
+        array = array.astype(dtype.newbyteorder(">"))
     layout = draw(st.sampled_from(["as it is", "transposed", "every second", "reversed"]))
     if array.ndim == 0 or layout == "as it is":
         return array
@@ -32,11 +34,16 @@ MODELS = st.dictionaries(NAMES, arrays(), max_size=5)
 HEADERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).map(str.encode)
 
 
+def little(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("<"))
+
+
 def same(left: dict[str, Array], right: dict[str, Array]) -> bool:
+    """The same numbers, bit by bit, whatever their byte order in memory."""
     return left.keys() == right.keys() and all(
-        left[name].dtype == right[name].dtype
+        little(left[name]).dtype == little(right[name]).dtype
         and left[name].shape == right[name].shape
-        and left[name].tobytes() == right[name].tobytes()
+        and little(left[name]).tobytes() == little(right[name]).tobytes()
         for name in left
     )
 
@@ -59,7 +66,7 @@ def test_library_reads_what_we_wrote(model: dict[str, Array], header: bytes) -> 
 @given(MODELS)
 def test_we_read_what_the_library_wrote(model: dict[str, Array]) -> None:
     # The library writes an array that is not contiguous as if it were.
-    plain = {name: np.asarray(array, order="C") for name, array in model.items()}
+    plain = {name: np.asarray(little(array), order="C") for name, array in model.items()}
 
     assert same(decode(save(plain))[1], model)
 

@@ -157,3 +157,13 @@ def test_weights_are_refused_when_their_structure_is_not_the_models(other: dict[
         check_structure(other, {"a": np.zeros(2, np.float32)})
 
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", ">i8", ">u2"])
+def test_numbers_are_the_same_when_an_array_is_big_endian(dtype: str) -> None:
+    little = np.arange(6).reshape(2, 3).astype(np.dtype(dtype).newbyteorder("<"))
+    big = little.astype(dtype)
+
+    assert encode({"w": big}) == encode({"w": little})
+    assert digest({"w": big}) == digest({"w": little})
+    assert np.array_equal(decode(encode({"w": big}))[1]["w"], little)

@@ -13,16 +13,13 @@ MB = 1e6
 NOTHING = "-"
 
 
-def runs_table(runs: Iterable[RunSummary], where: str = "") -> Table:
-    """All runs, newest first; `where` is what a suggested command needs to find them."""
+def runs_table(runs: Iterable[RunSummary]) -> Table:
+    """All runs, newest first."""
     table = _table("run", "started", "state", ">rounds", ">accuracy")
     for run in runs:
+        state = state_in_words(run) if run.state == "running" else run.state
         table.add_row(
-            run.run_id,
-            moment(run.started_at),
-            state_in_words(run, where),
-            str(run.rounds_closed),
-            percent(run.accuracy),
+            run.run_id, moment(run.started_at, "%Y-%m-%d %H:%M"), state, str(run.rounds_closed), percent(run.accuracy)
         )
     return table
 
@@ -53,24 +50,17 @@ def refusals_table(refusals: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
+DEVICES_CAPTION = "train, comm, idle, latency: mean seconds a round; MB: MQTT packets, sent and received; RAM: MB"
+
+
 def devices_table(devices: Sequence[DeviceSummary], now_s: float | None) -> Table:
-    """One line per device.
+    """One line per device; `DEVICES_CAPTION` explains the columns.
 
     Args:
         now_s: UTC seconds while the run goes on, to say how long ago a device was seen; None afterwards.
     """
-    columns = (
-        "device",
-        "last seen",
-        ">rounds",
-        ">train s",
-        ">comm s",
-        ">idle s",
-        ">latency s",
-        ">MB up/down",
-        ">MB RAM",
-    )
     warm = any(device.max_cpu_temperature_c is not None for device in devices)
+    columns = ("device", "last seen", ">rounds", ">train", ">comm", ">idle", ">latency", ">MB", ">RAM")
     table = _table(*columns, *((">max C",) if warm else ()), ">refused")
     for device in devices:
         temperature = number(device.max_cpu_temperature_c, 0) + (" !" if device.throttled_reports else "")
@@ -82,7 +72,7 @@ def devices_table(devices: Sequence[DeviceSummary], now_s: float | None) -> Tabl
             number(communication_s(device), 2),
             number(device.idle_s, 2),
             number(device.latency_s, 2),
-            f"{device.packet_bytes_up / MB:.2f}/{device.packet_bytes_down / MB:.2f}",
+            number((device.packet_bytes_up + device.packet_bytes_down) / MB, 2),
             number(device.peak_rss_bytes / MB if device.peak_rss_bytes is not None else None, 0),
             *((temperature,) if warm else ()),
             str(sum(device.refused.values()) or NOTHING),
@@ -114,9 +104,9 @@ def state_in_words(run: RunSummary, where: str = "") -> str:
     return f"stopped: coordinator resume {run.run_id}{where}" if run.state == "stopped" else run.state
 
 
-def moment(utc_s: float | None) -> str:
+def moment(utc_s: float | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """A moment in local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(utc_s)) if utc_s is not None else NOTHING
+    return time.strftime(form, time.localtime(utc_s)) if utc_s is not None else NOTHING
 
 
 def ago(seconds: float) -> str:
@@ -141,13 +131,17 @@ def _seen(device: DeviceSummary, now_s: float | None) -> str:
     if device.last_seen_at is None:
         return "never"
     if now_s is None:
-        return moment(device.last_seen_at)
+        return moment(device.last_seen_at, "%m-%d %H:%M")
     return ago(now_s - device.last_seen_at) + ("" if device.online else ", offline")
 
 
 def _table(*columns: str) -> Table:
     """A table; columns that start with `>` hold numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    # One space between columns: a table of devices has to fit into 80 columns.
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+        if column.startswith(">"):
+            table.add_column(column[1:], justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
     return table

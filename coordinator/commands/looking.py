@@ -40,7 +40,10 @@ def runs(runs_folder: RunsFolder = Path("runs"), json_output: Json = False) -> N
     if json_output:
         print_document({"runs": [_as_json(run) for run in found]})
     elif found:
-        talk(json_output).print(tables.runs_table(found, runs_option(runs_folder)))
+        console = talk(json_output)
+        console.print(tables.runs_table(found))
+        if any(run.state == "stopped" for run in found):
+            console.print(f"a stopped one goes on with  coordinator resume RUN{runs_option(runs_folder)}")
     else:
         talk(json_output).print(f"there is no run in {runs_folder}: start one with `coordinator demo`")
 
@@ -90,7 +93,7 @@ def devices(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"), json
     """Show a run's devices: time, bytes, refusals.
 
     Seconds are means per round; `comm` is downloading and uploading, `latency` announcement to counted update. MB are
-    whole MQTT packets over the whole run.
+    whole MQTT packets over the whole run, both ways; --json tells them apart.
 
     \b
     Example:
@@ -113,6 +116,7 @@ def devices(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"), json
         console.print(f"no device has been seen in run {run.run_id}")
         return
     console.print(tables.devices_table(found, time.time() if state.state == "running" else None))
+    console.print(tables.DEVICES_CAPTION, style="dim", soft_wrap=True)
     console.print(tables.straggler_sentence(straggler, state.rounds_closed), soft_wrap=True)
 
 

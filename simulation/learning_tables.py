@@ -18,6 +18,9 @@ from simulation.experiment import Experiment, all_but_one, everybody, rounds_to,
 FRESH_SEEDS = (1, 2, 3, 4, 5)
 """Numbers were chosen with seeds from 101 on, on a sixth of the training examples."""
 
+SECOND_SEEDS = (6, 7, 8, 9, 10)
+"""For the case in which the first five showed a choice to miss its aim; it was then made anew, with seeds from 101."""
+
 FEWER_SEEDS = FRESH_SEEDS[:3]
 """For the tables that only compare."""
 
@@ -40,6 +43,7 @@ class Case:
     alpha: float = 0.1
     dataset: str = "mnist"
     missing: bool = False
+    seeds: Sequence[int] = FRESH_SEEDS
 
     @property
     def words(self) -> str:
@@ -52,7 +56,7 @@ class Case:
 
 CASES = (
     Case(),
-    Case(local_batches=40, rounds=15),
+    Case(local_batches=40, rounds=15, seeds=SECOND_SEEDS),
     Case(scheme="iid", rounds=12),
     Case(scheme="iid", local_batches=40, rounds=10, stop_at=0.97),
     Case(scheme="dirichlet"),
@@ -84,25 +88,25 @@ def presets() -> Iterator[str]:
 def strategies() -> Iterator[str]:
     """Every strategy with its defaults by digit pairs."""
     for name in OTHERS:
-        yield row(f"`{name}`", expand(name, 10), Case(stop_at=0.90), FEWER_SEEDS)
+        yield row(f"`{name}`", expand(name, 10), Case(stop_at=0.90, seeds=FEWER_SEEDS))
 
 
 def ablation() -> Iterator[str]:
     """`best` with one part left out at a time."""
     for label, options in ABLATION.items():
-        yield row(label, expand("best", 10, options=options), Case(), FEWER_SEEDS)
+        yield row(label, expand("best", 10, options=options), Case(seeds=FEWER_SEEDS))
     best = expand("best", 10)
-    yield row("without SCAFFOLD", Recipe("agentmomentum", best.learning_rate, best.options), Case(), FEWER_SEEDS)
+    yield row("without SCAFFOLD", Recipe("agentmomentum", best.learning_rate, best.options), Case(seeds=FEWER_SEEDS))
 
 
 TABLES = {"presets": presets, "strategies": strategies, "ablation": ablation}
 
 
-def row(label: str, recipe: Recipe, case: Case, seeds: Sequence[int] = FRESH_SEEDS) -> str:
+def row(label: str, recipe: Recipe, case: Case) -> str:
     """One line: for each target the mean number of rounds and their range."""
     data = _dataset(case.dataset)
     runs = []
-    for seed in seeds:
+    for seed in case.seeds:
         experiment = Experiment(
             recipe=recipe,
             scheme=case.scheme,

@@ -1,6 +1,7 @@
 """`coordinator bench NAME`: measures the system and its parts; `docs/benchmarks.md` shows what came out."""
 
 import shlex
+import signal
 import sys
 import time
 from importlib import import_module
@@ -161,6 +162,8 @@ def _measure(name: str, options: dict[str, Any], out: Path, json_output: bool) -
 
     benchmark = import_module(f"benchmarks.{name}")
     console = talk(json_output)
+    # Ends like Ctrl-C, in order: brokers and agents must not outlive us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with errors_in_one_line():
         machine = describe_machine()
         folder = output.new_folder(out, name)

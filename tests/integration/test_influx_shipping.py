@@ -188,7 +188,7 @@ def mend_token(_influx: Influx, tokens: Path) -> None:
         (take_database_away, "404", give_database),
     ],
 )
-def test_metrics_wait_until_a_person_mends_it_when_server_refuses(  # noqa: PLR0917 - fixtures, and three cases
+def test_metrics_wait_until_a_person_mends_it_when_server_refuses(
     influx: Influx,
     run: RunFolder,
     start: Start,

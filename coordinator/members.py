@@ -3,6 +3,7 @@
 Everything here that must survive a crash of the coordinator is in `snapshot`.
 """
 
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,11 +52,18 @@ class Members:
 
     Args:
         allowed: the only agent ids that may take part, or None for any that the broker lets in.
+
+    Attributes:
+        num_online: how many are there, silent or not; `num_eligible`: how many can be selected now.
     """
 
     def __init__(self, allowed: frozenset[str] | None = None) -> None:
         self._allowed = allowed
         self._members: dict[str, Member] = {}
+        # Kept as members change, so that no message costs a walk through all of them.
+        self._minors: Counter[int] = Counter()
+        self.num_online = 0
+        self.num_eligible = 0
 
     def get(self, agent_id: str) -> Member | None:
         """The member of this id, or None."""
@@ -81,7 +89,37 @@ class Members:
 
     def lowest_minor(self, otherwise: int) -> int:
         """The lowest schema minor among the agents that are there; `otherwise` when none is."""
-        return min((member.minor for member in self._members.values() if member.online), default=otherwise)
+        return min((minor for minor, count in self._minors.items() if count), default=otherwise)
+
+    def arrive(self, member: Member, minor: int) -> None:
+        """It is there, and reads this schema minor."""
+        self._count(member, -1)
+        member.online, member.silent, member.minor = True, False, minor
+        self._count(member, 1)
+
+    def leave(self, member: Member) -> None:
+        """It is gone."""
+        self._count(member, -1)
+        member.online = False
+
+    def hear(self, member: Member) -> None:
+        """It sent something: it is not silent."""
+        self._set_silent(member, False)
+
+    def hush(self, member: Member) -> None:
+        """It let a round pass: it is not selected until it is heard from."""
+        self._set_silent(member, True)
+
+    def _set_silent(self, member: Member, silent: bool) -> None:
+        self._count(member, -1)
+        member.silent = silent
+        self._count(member, 1)
+
+    def _count(self, member: Member, count: int) -> None:
+        if member.online:
+            self._minors[member.minor] += count
+            self.num_online += count
+            self.num_eligible += count if member.eligible else 0
 
     def reports_are_durable(self) -> None:
         """All reports appended so far are on disk."""
@@ -91,7 +129,7 @@ class Members:
     def forgive(self) -> None:
         """Nobody counts as silent any more."""
         for member in self._members.values():
-            member.silent = False
+            self._set_silent(member, False)
 
     def snapshot(self, round_number: int, counted: Set[str]) -> dict[str, Any]:
         """What a resumed coordinator must know: for each agent, [last accepted round, reports].

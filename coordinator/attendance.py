@@ -1,0 +1,74 @@
+"""Agents come, go and ask: who is there, and what each is told. Their updates are `deliveries.py`'s."""
+
+from coordinator.events import AgentAsked, AgentSeen
+from coordinator.members import Member
+from coordinator.outbox import Outbox
+from coordinator.phases import Phase
+from coordinator.run_state import RunState
+from schemas.errors import Reason
+from schemas.versions import CURRENT
+
+
+class Attendance:
+    """Keeps the members' presence up to date, and answers whoever speaks."""
+
+    def __init__(self, state: RunState, out: Outbox) -> None:
+        self._state = state
+        self._out = out
+
+    def on_agent_seen(self, event: AgentSeen) -> None:
+        """A status: greet the agent, or note that it is gone."""
+        member = self._admit(event.agent_id)
+        if member is None:
+            return
+        online = event.status.state == "online"
+        if not online:
+            if member.online and event.status.instance == member.instance:
+                self._note_absence(event.agent_id, member)
+        elif not event.retained:
+            # The retained status of an agent is no proof: it will answer our own status if it is there.
+            if not member.online or member.instance != event.status.instance:
+                self._out.event("agent-online", "", event.agent_id)
+            member.instance = event.status.instance
+            self._greet(event.agent_id, member, event.minor)
+
+    def on_agent_asked(self, event: AgentAsked) -> None:
+        """A request: send the model that is asked for, or say what is wanted instead."""
+        member = self._admit(event.agent_id)
+        if member is None:
+            return
+        request, open_round = event.request, self._state.open
+        ours = open_round is not None and request.round is not None
+        if ours and open_round is not None and request.round is not None:
+            theirs = (request.round.run_id, request.round.round_number)
+            ours = theirs == (self._state.rules.run_id, open_round.number) and open_round.takes_part(event.agent_id)
+        if open_round is None or not ours or request.want == "state":
+            self._greet(event.agent_id, member, event.minor)
+        elif request.want == "model" and open_round.offer.blob_sha256 is None:
+            self._out.add(self._out.letters.model(open_round, event.agent_id))
+        else:
+            chunks = self._out.letters.model_chunks(open_round, event.agent_id, request.first, request.count)
+            self._out.add(*chunks)
+
+    def _admit(self, agent_id: str) -> Member | None:
+        member = self._state.members.admit(agent_id)
+        if member is None:
+            self._out.refuse(agent_id, Reason.UNKNOWN_AGENT, "not on the list of this run's agents")
+        return member
+
+    def _note_absence(self, agent_id: str, member: Member) -> None:
+        self._state.members.leave(member)
+        self._state.unreported.discard(agent_id)
+        self._out.letters.minor = self._state.members.lowest_minor(CURRENT.minor)
+        self._out.event("agent-offline", "", agent_id)
+
+    def _greet(self, agent_id: str, member: Member, minor: int) -> None:
+        """An agent is there: tell it what is wanted from it now."""
+        self._state.members.arrive(member, min(minor, CURRENT.minor))
+        self._out.letters.minor = self._state.members.lowest_minor(CURRENT.minor)
+        if self._state.phase is Phase.CLAIMING:
+            return
+        if self._state.open is not None and self._state.open.wants(agent_id):
+            self._out.announce(agent_id)
+        else:
+            self._out.standing(agent_id)

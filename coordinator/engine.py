@@ -24,17 +24,14 @@ from coordinator.events import (
     ConnectionLost,
     CoordinatorSeen,
     End,
-    Evaluate,
     Evaluated,
     Event,
     FieldsIgnored,
     MessageRefused,
     Proceed,
     Proceeded,
-    Record,
     ReportArrived,
     RoundTimes,
-    SaveCheckpoint,
     Started,
     StopAsked,
     TimePassed,
@@ -42,6 +39,8 @@ from coordinator.events import (
     UpdateOffered,
     WorkFailed,
 )
+from coordinator.gathering import GATHER_S, Gathering
+from coordinator.ledger import Ledger
 from coordinator.letters import Letters
 from coordinator.members import Members
 from coordinator.open_round import OpenRound
@@ -64,9 +63,6 @@ PACKET_SLACK_BYTES = 4096
 
 LEAST_CHUNK_BYTES = 1024
 """The smallest chunk that an announcement may ask for."""
-
-GATHER_S = 10.0
-"""How long a resumed run waits for as many agents as it began with, before fewer will do."""
 
 
 class RoundEngine:
@@ -97,8 +93,8 @@ class RoundEngine:
         self._deliveries = Deliveries(self._run, self._out)
         self._strategy = strategy
         self._select = selector
-        self._opened_s = 0.0
-        self._gather_until_s = -math.inf
+        self._gathering = Gathering(self._run)
+        self._ledger = Ledger(self._run, self._out)
         self._traffic_mark = Traffic()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Started: self._on_started,
@@ -172,8 +168,8 @@ class RoundEngine:
         if not self._run.connected:
             return self._run.lost_at_s + self.rules.patience_s if self.phase is Phase.ENDING else math.inf
         moments = [self._run.until_s]
-        if self.phase is Phase.WAITING and self._run.now_s < self._gather_until_s:
-            moments.append(self._gather_until_s)
+        if self.phase is Phase.WAITING:
+            moments.append(self._gathering.wake_at_s)
         if self._run.open is not None:
             moments.append(self._run.open.deadline_s)
             pull_at_s = self._run.open.pulls.wake_at_s
@@ -273,17 +269,10 @@ class RoundEngine:
     def _begin(self) -> None:
         """No other coordinator answered: the federation is ours."""
         self._out.status()
-        if self._run.resumed:
-            self._gather_until_s = self._run.now_s + GATHER_S
+        self._gathering.begin()
         if "record" in self._run.awaiting:
-            self._run.awaiting.discard("record")
-            self._run.move(Phase.SAVING)
-            self._run.until_s = math.inf
-            self._opened_s = self._run.now_s
-            if self._run.awaiting:
-                self._out.add(Evaluate(self.round_number, self._run.weights))
-            else:
-                self._after_saving()
+            self._ledger.take_up()
+            self._after_saving()
         elif self._is_last():
             self._start_ending()
         else:
@@ -296,28 +285,10 @@ class RoundEngine:
     def _open_or_wait(self) -> None:
         if not self._run.connected:
             return
-        begun = self._run.attempt > 1 or (self.round_number > 0 and self._run.now_s >= self._gather_until_s)
-        least = self.rules.min_updates if begun else max(self.rules.min_agents, self.rules.min_updates)
-        absent = self._absent()
-        if self._run.attempt > 1 and (self.members.num_eligible < least or absent):
-            # Nobody can take the place of those who sent nothing: they are asked once more.
-            self.members.forgive()
-            absent = self._absent()
-        if self.members.num_eligible >= least and not absent:
+        if self._gathering.is_complete():
             self._open_round(self.members.eligible())
         elif self._run.now_s >= self._run.until_s:
-            missing = f"; missing: {', '.join(absent)}" if absent else ""
-            there = self.members.eligible()
-            detail = (
-                f"{len(there)} of {least} needed agents were there within {self.rules.patience_s:g} s{missing} "
-                f"(there: {', '.join(there) or 'none'})"
-            )
-            self._finish("aborted", detail, say_goodbye=True)
-
-    def _absent(self) -> list[str]:
-        """Required agents that cannot be selected now, sorted."""
-        members = ((agent_id, self.members.get(agent_id)) for agent_id in self.rules.required_agents)
-        return sorted(agent_id for agent_id, member in members if member is None or not member.eligible)
+            self._finish("aborted", self._gathering.shortage(), say_goodbye=True)
 
     def _open_round(self, eligible: list[str]) -> None:
         rules, number, now = self.rules, self.round_number + 1, self._run.now
@@ -341,7 +312,6 @@ class RoundEngine:
             times=RoundTimes(opened_s=now.monotonic_s),
             pulls=Pulls(rules.chunk_bytes),
         )
-        self._opened_s = now.monotonic_s
         self._run.move(Phase.COLLECTING)
         self._run.until_s = math.inf
         # One broadcast beats many copies as soon as most of those who are there take part.
@@ -412,57 +382,22 @@ class RoundEngine:
             open_round.times.aggregate_s = self._run.now_s - open_round.times.closed_s
             open_round.times.traffic = event.traffic.since(self._traffic_mark)
             self._traffic_mark = event.traffic.copy()
-            self._save(open_round)
-
-    def _save(self, open_round: OpenRound) -> None:
-        self._run.closed = open_round.record(
-            self.rules.run_id, self._run.sha256, self._out.refused, self._out.ignored_fields
-        )
-        self._out.refused, self._out.ignored_fields = {}, 0
-        self._run.open = None
-        self._run.move(Phase.SAVING)
-        self._run.awaiting = {"checkpoint"}
-        if self.rules.evaluate:
-            self._run.awaiting.add("evaluation")
-            self._out.add(Evaluate(self.round_number, self._run.weights))
-        self._out.add(SaveCheckpoint(self.round_number, self._run.weights, self._run.strategy_state, self.snapshot()))
+            self._ledger.save(open_round)
 
     def _on_checkpoint_saved(self, event: CheckpointSaved) -> None:
-        if self._run.closed is not None and event.round_number == self.round_number:
-            self._run.closed = self._run.closed.model_copy(update={"checkpoint_s": event.duration_s})
-            self._run.awaiting.discard("checkpoint")
-            self._settle()
-            self._after_saving()
-
-    def _settle(self) -> None:
-        """The round is closed for good: from now on agents are told so, and those left behind at once."""
-        self._run.durable_round = self.round_number
-        for agent_id in self._run.counted:
-            member = self.members.get(agent_id)
-            if member is not None:
-                member.last_accepted_round = self.round_number
-        for agent_id in self._run.left_behind:
-            self._out.standing(agent_id, "waiting")
-        self._run.left_behind = []
+        self._ledger.on_checkpoint_saved(event)
+        self._after_saving()
 
     def _on_evaluated(self, event: Evaluated) -> None:
-        if self._run.closed is not None and event.round_number == self.round_number:
-            loss = event.loss if math.isfinite(event.loss) else None
-            measured = {"loss": loss, "accuracy": event.accuracy, "evaluate_s": event.duration_s}
-            self._run.closed = self._run.closed.model_copy(update=measured)
-            self._run.awaiting.discard("evaluation")
-            self._after_saving()
+        self._ledger.on_evaluated(event)
+        self._after_saving()
 
     def _after_saving(self) -> None:
-        if self._run.awaiting or self._run.closed is None or self.phase is not Phase.SAVING:
-            return
-        self._run.closed = self._run.closed.model_copy(update={"duration_s": self._run.now_s - self._opened_s})
-        self._out.add(Record(self._run.closed, durable=True))
-        self.members.reports_are_durable()
-        if self._is_last():
-            self._start_ending()
-        else:
-            self._start_waiting()
+        if self._ledger.record_if_complete():
+            if self._is_last():
+                self._start_ending()
+            else:
+                self._start_waiting()
 
     # -- the end
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from coordinator import screening
-from coordinator.engine import RoundEngine
+from coordinator.deliveries import Deliveries
+from coordinator.open_round import OpenRound
 from edge_agent.engine import ParticipantEngine
 from edge_agent.events import PendingUpdate
 from schemas.weights import Array, Weights
@@ -29,27 +30,28 @@ def _quiet() -> Iterator[None]:
 
 def without_deduplication(monkeypatch: pytest.MonkeyPatch) -> None:
     """An update that was counted already is counted again."""
-    original = RoundEngine._may_deliver
+    original = Deliveries._wanted_by
 
-    def may_deliver(self: RoundEngine, agent_id: str, run_id: str, round_number: int) -> bool:
-        open_round = self.open_round
+    def wanted_by(self: Deliveries, agent_id: str, run_id: str, round_number: int) -> OpenRound | None:
+        wanted = original(self, agent_id, run_id, round_number)
+        open_round = self._state.open
         again = open_round is not None and round_number == open_round.number and agent_id in open_round.accepted
-        return original(self, agent_id, run_id, round_number) or again
+        return open_round if again else wanted
 
-    monkeypatch.setattr(RoundEngine, "_may_deliver", may_deliver)
+    monkeypatch.setattr(Deliveries, "_wanted_by", wanted_by)
 
 
 def without_the_stale_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """An update of a closed round is taken for one of the open round."""
-    original = RoundEngine._may_deliver
+    original = Deliveries._wanted_by
 
-    def may_deliver(self: RoundEngine, agent_id: str, run_id: str, round_number: int) -> bool:
-        open_round = self.open_round
+    def wanted_by(self: Deliveries, agent_id: str, run_id: str, round_number: int) -> OpenRound | None:
+        open_round = self._state.open
         if open_round is not None and round_number < open_round.number and open_round.wants(agent_id):
-            return True
+            return open_round
         return original(self, agent_id, run_id, round_number)
 
-    monkeypatch.setattr(RoundEngine, "_may_deliver", may_deliver)
+    monkeypatch.setattr(Deliveries, "_wanted_by", wanted_by)
     monkeypatch.setattr(screening, "_check_header", lambda *_: None)
 
 

@@ -197,4 +197,4 @@ def test_topic_leads_back_to_its_address(address: Address) -> None:
 )
 def test_inboxes_never_raise_whatever_arrives_on_whatever_topic(topic: str, payload: bytes, retained: bool) -> None:
     CoordinatorInbox(TOPICS).read(topic, payload, retained=retained)
-    AgentInbox(TOPICS, "room-1").read(topic, payload)
+    AgentInbox(TOPICS, "room-1").read(topic, payload, retained=retained)

@@ -20,6 +20,7 @@ import edge_agent.run
 from coordinator import inbox as coordinator_inbox
 from coordinator.config import RoundsSection
 from coordinator.events import MessageRefused as RefusedByCoordinator
+from edge_agent import identity
 from edge_agent import inbox as agent_inbox
 from edge_agent.events import MessageRefused as RefusedByAgent
 from learning.models import MODELS, build_model
@@ -52,6 +53,8 @@ BLOB_KINDS = (Kind.UPDATE, Kind.MODEL, Kind.AGENT_MODEL, Kind.UPDATE_CHUNK, Kind
 LIMITS: dict[str, float] = {
     "wait for a model before asking": participant_engine.MODEL_WAIT_S,
     "ask again for a model or its chunks": participant_engine.MODEL_RETRY_S,
+    "after a reconnect: wait for one's own retained status": identity.CHECK_S,
+    "after a status of another instance: wait for one's own": identity.SETTLE_S,
     "first wait for a receipt": participant_engine.RESEND_S,
     "first wait for any word from the coordinator": participant_engine.POLL_S,
     "longest wait, after doubling": participant_engine.MAX_WAIT_S,

@@ -14,6 +14,7 @@ from typing import Any
 from coordinator.attendance import Attendance
 from coordinator.claim import CLAIM_AFTER_ONLINE_S, CLAIM_S, Claim
 from coordinator.deliveries import Deliveries
+from coordinator.ending import Ending
 from coordinator.events import (
     Action,
     AgentAsked,
@@ -23,7 +24,6 @@ from coordinator.events import (
     ConnectionGained,
     ConnectionLost,
     CoordinatorSeen,
-    End,
     Evaluated,
     Event,
     FieldsIgnored,
@@ -95,6 +95,7 @@ class RoundEngine:
         self._select = selector
         self._gathering = Gathering(self._run)
         self._ledger = Ledger(self._run, self._out)
+        self._ending = Ending(self._run, self._out)
         self._traffic_mark = Traffic()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Started: self._on_started,
@@ -166,7 +167,7 @@ class RoundEngine:
         if self.phase is Phase.OVER:
             return math.inf
         if not self._run.connected:
-            return self._run.lost_at_s + self.rules.patience_s if self.phase is Phase.ENDING else math.inf
+            return self._ending.give_up_at_s if self.phase is Phase.ENDING else math.inf
         moments = [self._run.until_s]
         if self.phase is Phase.WAITING:
             moments.append(self._gathering.wake_at_s)
@@ -210,7 +211,7 @@ class RoundEngine:
                     f"the broker takes packets of at most {event.max_packet_bytes} bytes, "
                     f"{LEAST_CHUNK_BYTES + PACKET_SLACK_BYTES} are needed: raise max_packet_size"
                 )
-                self._finish("aborted", detail, say_goodbye=False)
+                self._ending.finish("aborted", detail, say_goodbye=False)
                 return
             self._run.rules = self._out.letters.rules = replace(self.rules, chunk_bytes=chunk_bytes)
             self._run.move(Phase.CLAIMING)
@@ -233,7 +234,7 @@ class RoundEngine:
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
         defeat = self._claim.on_coordinator_seen(event)
         if defeat is not None:
-            self._finish(defeat.outcome, defeat.detail, say_goodbye=False)
+            self._ending.finish(defeat.outcome, defeat.detail, say_goodbye=False)
 
     def _on_update(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """The handler of an event that may bring the update that closes the round."""
@@ -264,7 +265,7 @@ class RoundEngine:
         if self.phase is Phase.WAITING:
             self._open_or_wait()
         if self.phase is Phase.ENDING:
-            self._end_if_due()
+            self._ending.finish_if_due()
 
     def _begin(self) -> None:
         """No other coordinator answered: the federation is ours."""
@@ -273,8 +274,8 @@ class RoundEngine:
         if "record" in self._run.awaiting:
             self._ledger.take_up()
             self._after_saving()
-        elif self._is_last():
-            self._start_ending()
+        elif self._ending.has_come():
+            self._ending.begin()
         else:
             self._start_waiting()
 
@@ -288,7 +289,7 @@ class RoundEngine:
         if self._gathering.is_complete():
             self._open_round(self.members.eligible())
         elif self._run.now_s >= self._run.until_s:
-            self._finish("aborted", self._gathering.shortage(), say_goodbye=True)
+            self._ending.finish("aborted", self._gathering.shortage(), say_goodbye=True)
 
     def _open_round(self, eligible: list[str]) -> None:
         rules, number, now = self.rules, self.round_number + 1, self._run.now
@@ -336,7 +337,7 @@ class RoundEngine:
         self._note_silence(open_round, "no update before the deadline")
         self._run.open = None
         if self._run.attempt >= self.rules.max_attempts:
-            self._finish(
+            self._ending.finish(
                 "aborted",
                 f"round {open_round.number} could not be met in {self._run.attempt} attempts: {detail}",
                 say_goodbye=True,
@@ -394,65 +395,16 @@ class RoundEngine:
 
     def _after_saving(self) -> None:
         if self._ledger.record_if_complete():
-            if self._is_last():
-                self._start_ending()
+            if self._ending.has_come():
+                self._ending.begin()
             else:
                 self._start_waiting()
 
     # -- the end
 
-    def _is_last(self) -> bool:
-        return self.round_number >= self.rules.rounds or self._target_reached()
-
-    def _target_reached(self) -> bool:
-        accuracy = self._run.closed.accuracy if self._run.closed else None
-        target = self.rules.target_accuracy
-        return target is not None and accuracy is not None and accuracy >= target
-
-    def _start_ending(self) -> None:
-        self._run.move(Phase.ENDING)
-        self._run.until_s = self._run.now_s + self.rules.report_grace_s
-        accepted = self._run.closed.accepted if self._run.closed else ()
-        self._run.unreported = {agent_id for agent_id in accepted if self._may_still_report(agent_id)}
-
-    def _may_still_report(self, agent_id: str) -> bool:
-        member = self.members.get(agent_id)
-        # Those that a resumed run knows have not had the time to come back.
-        here = member is not None and (member.online or not member.instance)
-        return member is not None and here and self.round_number not in member.reports
-
-    def _end_if_due(self) -> None:
-        now_s = self._run.now_s
-        if self._run.connected:
-            due = now_s >= self._run.until_s or not self._run.unreported
-        else:
-            # Everything is on disk: a broker that never comes back shall not hold up the end for ever.
-            due = now_s >= self._run.lost_at_s + self.rules.patience_s
-        if due:
-            self._finish("finished", self._closing_words(), say_goodbye=self._run.connected)
-
-    def _closing_words(self) -> str:
-        accuracy = self._run.closed.accuracy if self._run.closed else None
-        reached = f", test accuracy {accuracy:.2%}" if accuracy is not None else ""
-        return f"after round {self.round_number}{reached}"
-
-    def _finish(self, outcome: str, detail: str, say_goodbye: bool) -> None:
-        """End the run; `say_goodbye` only when the federation was ours."""
-        if self._target_reached():
-            self._out.event("target-reached", self._closing_words())
-        self._out.event(outcome, detail, durable=True)
-        self._run.open = None
-        if say_goodbye:
-            phase = outcome if outcome != "stopped" else "waiting"
-            for agent_id in self.members.online():
-                self._out.standing(agent_id, phase, detail)
-            self._out.status(online=False)
-        self._run.move(Phase.OVER)
-        self._out.add(End(outcome, detail))
-
     def _on_stop_asked(self, event: StopAsked) -> None:
-        self._finish("stopped", event.reason, say_goodbye=self.phase not in (Phase.OFFLINE, Phase.CLAIMING))
+        self._ending.finish("stopped", event.reason, say_goodbye=self.phase not in (Phase.OFFLINE, Phase.CLAIMING))
 
     def _on_work_failed(self, event: WorkFailed) -> None:
         # Agents keep what they have: the run can go on once the cause, such as a full disk, is gone.
-        self._finish("stopped", f"{event.what} failed: {event.error}", say_goodbye=True)
+        self._ending.finish("stopped", f"{event.what} failed: {event.error}", say_goodbye=True)

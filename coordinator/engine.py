@@ -5,7 +5,6 @@ over a broker and in simulation. The phases and the moves between them are in `M
 the method of its name. A message from the network never raises: it is refused with a reason, counted and answered.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,7 +30,6 @@ from coordinator.events import (
     Proceed,
     Proceeded,
     ReportArrived,
-    RoundTimes,
     Started,
     StopAsked,
     TimePassed,
@@ -44,15 +42,14 @@ from coordinator.ledger import Ledger
 from coordinator.letters import Letters
 from coordinator.members import Members
 from coordinator.open_round import OpenRound
+from coordinator.opening import Opening
 from coordinator.outbox import Outbox
 from coordinator.phases import MOVES, Phase
-from coordinator.pulls import Pulls
 from coordinator.rules import RoundRules
 from coordinator.run_state import REMEMBERED_ROUNDS, RunState
 from coordinator.selection import Selector, select
 from coordinator.strategy import Strategy
 from schemas.measures import Instant, Traffic
-from schemas.messages import ModelOffer
 from schemas.records import RoundRecord
 from schemas.weights import Array, Weights, digest
 
@@ -92,7 +89,7 @@ class RoundEngine:
         self._attendance = Attendance(self._run, self._out)
         self._deliveries = Deliveries(self._run, self._out)
         self._strategy = strategy
-        self._select = selector
+        self._opening = Opening(self._run, self._out, strategy, selector)
         self._gathering = Gathering(self._run)
         self._ledger = Ledger(self._run, self._out)
         self._ending = Ending(self._run, self._out)
@@ -287,41 +284,10 @@ class RoundEngine:
         if not self._run.connected:
             return
         if self._gathering.is_complete():
-            self._open_round(self.members.eligible())
+            self._run.until_s = math.inf
+            self._opening.open()
         elif self._run.now_s >= self._run.until_s:
             self._ending.finish("aborted", self._gathering.shortage(), say_goodbye=True)
-
-    def _open_round(self, eligible: list[str]) -> None:
-        rules, number, now = self.rules, self.round_number + 1, self._run.now
-        selected = self._select(eligible, rules, number)
-        blob = self._out.letters.model_blob(number, self._run.weights, self._run.sha256, self._run.examples)
-        chunked = len(blob) > rules.chunk_bytes
-        self._run.open = OpenRound(
-            number=number,
-            attempt=self._run.attempt,
-            selected=frozenset(selected),
-            welcome=self._run.asked,
-            deadline_s=now.monotonic_s + rules.deadline_s,
-            started_at=self._run.started_at.setdefault(number, now.utc_s),
-            blob=blob,
-            offer=ModelOffer(
-                sha256=self._run.sha256,
-                size_bytes=len(blob),
-                blob_sha256=hashlib.sha256(blob).hexdigest() if chunked else None,
-            ),
-            aggregator=self._strategy.aggregator(self._run.weights),
-            times=RoundTimes(opened_s=now.monotonic_s),
-            pulls=Pulls(rules.chunk_bytes),
-        )
-        self._run.move(Phase.COLLECTING)
-        self._run.until_s = math.inf
-        # One broadcast beats many copies as soon as most of those who are there take part.
-        receivers = [None] if 2 * len(selected) > self.members.num_online else selected
-        if not chunked:
-            self._out.add(*(self._out.letters.model(self._run.open, receiver) for receiver in receivers))
-        for agent_id in selected:
-            self._out.announce(agent_id)
-        self._out.add(Proceed())
 
     def _at_deadline(self, open_round: OpenRound) -> None:
         if open_round.meets(self.rules):

@@ -63,9 +63,23 @@ RESEND_S = 10.0
 """An update without a receipt is sent again after this time, then after twice as long, and so on."""
 
 POLL_S = 20.0
-"""After hearing nothing for so long, ask what is going on; then after twice as long, up to `MAX_WAIT_S`."""
+"""After hearing nothing for so long, ask what is going on; then after twice as long, up to `MAX_WAIT_S`, until
+there is something new."""
 
 MAX_WAIT_S = 120.0
+
+PASSING_REASONS = frozenset(
+    {
+        Reason.UNKNOWN_AGENT,
+        Reason.WRONG_RUN,
+        Reason.STALE_ROUND,
+        Reason.FUTURE_ROUND,
+        Reason.NOT_SELECTED,
+        Reason.DUPLICATE,
+    }
+)
+"""Refusals that say nothing against the update itself. The same bytes may count in another attempt, and as the answer
+may be late, they may already have done so: the update stays until its round is known to be closed."""
 KEPT_REPORTS = 16
 
 
@@ -118,6 +132,9 @@ class ParticipantEngine:
         self._retry_wait_s = RESEND_S
         self._poll_at_s = math.inf
         self._poll_wait_s = POLL_S
+        self._news: tuple[object, ...] = ()
+        self._failed: RoundAnnouncement | None = None
+        self._last_refusal = ""
         self._over = False
         self._now = Instant(0.0, 0.0)
         self._actions: list[Action] = []
@@ -207,15 +224,18 @@ class ParticipantEngine:
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
         if event.status.state == "online" and not event.status.claim and event.status.session != self._session:
             self._session = event.status.session
-            # It may have gone back to an older checkpoint.
+            # It may have gone back to an older checkpoint, and counts attempts anew.
             self._closed_round = 0
+            self._failed = None
             self._heard()
             self._actions.append(self._letters.status())
 
-    def _heard(self) -> None:
-        """The coordinator spoke to us, or we to it: no need to ask for a while."""
-        self._poll_wait_s = POLL_S
-        self._poll_at_s = self._now.monotonic_s + POLL_S
+    def _heard(self, *news: object) -> None:
+        """The coordinator spoke to us, or we to it: no need to ask for a while, a longer one when nothing is new."""
+        if not news or news != self._news:
+            self._poll_wait_s = POLL_S
+        self._news = news
+        self._poll_at_s = self._now.monotonic_s + self._poll_wait_s
 
     def _do_what_is_due(self) -> None:
         now_s = self._now.monotonic_s
@@ -245,8 +265,8 @@ class ParticipantEngine:
     # -- where the run stands
 
     def _on_announced(self, event: Announced) -> None:
-        self._heard()
         announcement = event.announcement
+        self._heard("announced", announcement.run_id, announcement.round_number, announcement.attempt)
         if self._is_outdated(announcement.run_id, announcement.round_number - 1):
             return
         self._letters.minor = event.minor
@@ -262,14 +282,14 @@ class ParticipantEngine:
             self._send_update(self._pending)
         elif self.phase in (Phase.FETCHING, Phase.TRAINING) and self._work and self._work.same_as(announcement):
             self._work.announcement = announcement
-        else:
+        elif not self._has_failed_at(announcement):
             if self._pending is not None:
                 self._forget_pending(accepted=False)
             self._begin(announcement)
 
     def _on_stood(self, event: Stood) -> None:
         standing = event.standing
-        self._heard()
+        self._heard("stood", standing.run_id, standing.closed_round, standing.phase)
         if self._is_outdated(standing.run_id, standing.closed_round):
             return
         over = standing.phase != "waiting"
@@ -335,14 +355,28 @@ class ParticipantEngine:
             self._work.fetch = Fetch(offer.size_bytes, announcement.chunk_bytes, offer.blob_sha256)
         except (PayloadError, MemoryError) as error:
             text = f"round {announcement.round_number}: no room for a model of {offer.size_bytes} bytes: {error}"
-            self._actions.append(Tell(text, warning=True))
-            self._stop_working()
+            self._fail(self._work, text)
         else:
             self._ask_for_model(self._work)
+
+    def _fail(self, work: RoundInWork, text: str) -> None:
+        """This work cannot be done: say so, and do not try again before something is different."""
+        self._actions.append(Tell(text, warning=True))
+        self._failed = work.announcement
+        self._stop_working()
+
+    def _has_failed_at(self, announcement: RoundAnnouncement) -> bool:
+        return (
+            self._failed is not None
+            and RoundInWork(self._failed, 0.0).same_as(announcement)
+            and self._failed.attempt == announcement.attempt
+        )
 
     def _stop_working(self) -> None:
         if self.phase is Phase.TRAINING:
             self._actions.append(StopTraining())
+        if self.phase in (Phase.FETCHING, Phase.TRAINING):
+            self._idle_since_s = self._now.monotonic_s
         self.phase = Phase.IDLE
         self._work = None
         self._retry_at_s = math.inf
@@ -391,10 +425,12 @@ class ParticipantEngine:
         try:
             weights = _read_model(event.payload, work.announcement)
         except PayloadError as error:
-            self._actions.append(Tell(f"model of round {work.number} refused: {error}", warning=True))
+            text = f"model of round {work.number} refused: {error}"
             if work.fetch is not None and work.fetch.complete:
                 # Its hash is the announced one: it would be the same again.
-                self._stop_working()
+                self._fail(work, text)
+            else:
+                self._actions.append(Tell(text, warning=True))
             return
         work.model_at_s = self._now.monotonic_s
         work.fetch = None
@@ -426,10 +462,10 @@ class ParticipantEngine:
             self._actions.append(keep)
 
     def _on_training_failed(self, event: TrainingFailed) -> None:
-        if self.phase is Phase.TRAINING and self._work and self._work.is_of(event.run_id, event.round_number):
-            self._actions.append(Tell(f"training of round {event.round_number} failed: {event.error}", warning=True))
-            self.phase = Phase.IDLE
-            self._stop_working()
+        work = self._work
+        if self.phase is Phase.TRAINING and work is not None and work.is_of(event.run_id, event.round_number):
+            self.phase = Phase.FETCHING  # nothing is left to be stopped
+            self._fail(work, f"training of round {event.round_number} failed: {event.error}")
 
     def _send_update(self, pending: PendingUpdate) -> None:
         work = self._work
@@ -442,6 +478,7 @@ class ParticipantEngine:
         chunk_bytes = work.announcement.chunk_bytes
         if len(pending.blob) > work.announcement.max_update_bytes:
             self._actions.append(Tell(f"our update has {len(pending.blob)} bytes, more than is read", warning=True))
+            self.phase, self._retry_at_s = Phase.WAITING, math.inf
         elif len(pending.blob) > chunk_bytes:
             self._actions.append(self._letters.offer(pending))
         else:
@@ -457,7 +494,10 @@ class ParticipantEngine:
         self._actions += self._letters.chunks(pending, work.announcement.chunk_bytes, wanted.first, wanted.count)
 
     def _on_receipt_arrived(self, event: ReceiptArrived) -> None:
-        receipt, work, pending = event.receipt, self._work, self._pending
+        receipt, work = event.receipt, self._work
+        if receipt.round_number == 0 and receipt.outcome == "refused":
+            self._tell_refusal(f"a message of ours was refused: {receipt.reason}: {receipt.detail}")
+            return
         if self.phase is not Phase.SENDING or work is None or not work.is_of(receipt.run_id, receipt.round_number):
             return
         self._heard()
@@ -467,12 +507,19 @@ class ParticipantEngine:
             self._actions.append(
                 Tell(f"update of round {work.number} refused: {receipt.reason}: {receipt.detail}", warning=True)
             )
-            if pending is not None:
+            if receipt.reason not in PASSING_REASONS:
+                self._failed = work.announcement
                 self._forget_pending(accepted=False)
         if not work.reported:
             work.reported = True
             work.receipt_at_s = self._idle_since_s = self._now.monotonic_s
             self._actions.append(Measure(work.run_id, work.number))
+
+    def _tell_refusal(self, text: str) -> None:
+        """Say it once: whatever was refused will be sent again and again."""
+        if text != self._last_refusal:
+            self._last_refusal = text
+            self._actions.append(Tell(text, warning=True))
 
     # -- reports
 

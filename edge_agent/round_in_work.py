@@ -70,10 +70,15 @@ class RoundInWork:
             packet_bytes_down=traffic.packet_bytes_down,
             cpu_s=max(0.0, cpu_s),
             peak_rss_bytes=measured.peak_rss_bytes,
-            cpu_temperature_c=measured.cpu_temperature_c,
+            cpu_temperature_c=_plausible_c(measured.cpu_temperature_c),
             throttled=measured.throttled,
         )
 
 
 def _between(begin_s: float, end_s: float) -> float:
     return max(0.0, end_s - begin_s) if math.isfinite(begin_s) and math.isfinite(end_s) else 0.0
+
+
+def _plausible_c(temperature_c: float | None) -> float | None:
+    """What a processor can have; broken sensors report anything."""
+    return temperature_c if temperature_c is not None and -100.0 <= temperature_c <= 300.0 else None

@@ -175,6 +175,7 @@ class Agent:
     ) -> None:
         self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id)
         self.now_s = 1000.0
+        self.temperature_c: float | None = None
         self.actions: list[Action] = []
         if connected:
             self.take(ConnectionGained(MAX_PACKET_BYTES))
@@ -234,4 +235,4 @@ class Agent:
         self.actions += actions
         for action in actions:
             if isinstance(action, Measure):
-                self._handle(Measured(action.run_id, action.round_number, Traffic(), 1.0, 1))
+                self._handle(Measured(action.run_id, action.round_number, Traffic(), 1.0, 1, self.temperature_c))

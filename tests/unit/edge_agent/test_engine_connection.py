@@ -74,6 +74,21 @@ def test_waits_are_short_again_when_the_coordinator_answers() -> None:
     assert agent.requests() == [AgentRequest(want="state")]
 
 
+def test_state_is_asked_for_less_and_less_often_when_the_answers_say_nothing_new() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    moments: list[float] = []
+
+    for _ in range(5):
+        begin_s = agent.now_s
+        while not agent.wait(1.0):
+            pass
+        moments.append(agent.now_s - begin_s)
+        agent.take(announced())
+
+    assert moments == [POLL_S, 2 * POLL_S, 4 * POLL_S, MAX_WAIT_S, MAX_WAIT_S]
+
+
 def test_state_is_asked_for_when_nothing_comes_during_a_long_training() -> None:
     agent = Agent()
     agent.take(announced(), arrived())

@@ -1,5 +1,7 @@
 """What an agent carries from round to round, reports it keeps, and when it forgets either."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -192,6 +194,30 @@ def test_report_says_how_long_the_agent_had_nothing_to_do() -> None:
     agent.through(2, last_accepted_round=1)
 
     assert agent.reports()[2].idle_s == 30.0
+
+
+def test_abandoned_work_does_not_count_as_having_nothing_to_do() -> None:
+    agent = Agent()
+    agent.take(announced(1), arrived(1))
+    agent.wait(50.0)
+    agent.take(stood(closed_round=1))
+    agent.wait(3.0)
+
+    agent.take(announced(2), arrived(2))
+    agent.take(trained(2))
+    agent.take(accepted(2))
+
+    assert agent.reports()[2].idle_s == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("measured_c", "reported_c"), [(51.5, 51.5), (-273.0, None), (4000.0, None), (math.nan, None)])
+def test_temperature_is_left_out_when_the_sensor_talks_nonsense(measured_c: float, reported_c: float | None) -> None:
+    agent = Agent()
+    agent.temperature_c = measured_c
+
+    agent.through(1)
+
+    assert agent.reports()[1].cpu_temperature_c == reported_c
 
 
 def test_report_is_sent_when_the_update_was_refused() -> None:

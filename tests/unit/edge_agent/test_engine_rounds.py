@@ -30,6 +30,7 @@ from tests.unit.edge_agent.scripted import (
     announced,
     arrived,
     carry,
+    coordinator,
     model,
     model_blob,
     refused,
@@ -363,6 +364,65 @@ def test_failed_training_is_said_and_tried_again_when_the_round_is_announced_aga
     assert len(agent.of(StartTraining)) == 1
 
 
+@pytest.mark.parametrize("again", [announced(), announced(attempt=1, recorded_reports=(1,))])
+def test_failed_training_is_not_repeated_when_the_same_attempt_is_announced_again(again: Announced) -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(TrainingFailed(RUN, 1, "no such strategy"))
+
+    agent.take(again, arrived())
+
+    assert agent.of(StartTraining) == []
+    agent.wait(MODEL_WAIT_S)
+    assert agent.requests() == []
+
+
+def test_failed_training_is_tried_again_when_another_coordinator_announces_the_round() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(TrainingFailed(RUN, 1, "out of memory"))
+
+    agent.take(coordinator("another"), announced(), arrived())
+
+    assert len(agent.of(StartTraining)) == 1
+
+
+def test_refused_update_is_not_made_again_when_the_same_attempt_is_announced_again() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained())
+    agent.take(refused())
+
+    agent.take(announced(), arrived())
+
+    assert agent.of(StartTraining) == []
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.NOT_SELECTED,
+        Reason.STALE_ROUND,
+        Reason.FUTURE_ROUND,
+        Reason.WRONG_RUN,
+        Reason.UNKNOWN_AGENT,
+        Reason.DUPLICATE,
+    ],
+)
+def test_update_and_carry_are_kept_when_a_refusal_says_nothing_against_them(reason: Reason) -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained(1, carry(1)))
+    agent.take(announced(attempt=2))
+
+    # The answer to the first attempt comes late; the second attempt may already have counted the update.
+    agent.take(refused(1, reason))
+    agent.take(announced(2, last_accepted_round=1), arrived(2))
+
+    (start,) = agent.of(StartTraining)
+    assert set(start.carry) == {"momentum"}
+
+
 def test_failure_of_an_abandoned_training_changes_nothing() -> None:
     agent = Agent()
     agent.take(announced(1), arrived(1))
@@ -380,3 +440,25 @@ def test_log_says_so_when_the_update_is_larger_than_what_is_read() -> None:
 
     assert sent_blobs(agent) == []
     assert "more than" in agent.told()
+    agent.wait(1000.0)
+    assert agent.told() == ""
+
+
+def test_refusal_of_something_else_is_said_and_changes_nothing() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained())
+
+    agent.take(refused(0, Reason.UNSUPPORTED_VERSION))
+
+    assert "unsupported-version" in agent.told()
+    assert agent.engine.pending is not None
+    agent.wait(RESEND_S)
+    assert len(sent_blobs(agent)) == 1
+
+
+def test_refusals_of_something_else_are_said_once_when_they_repeat() -> None:
+    agent = Agent()
+    agent.take(refused(0, Reason.UNKNOWN_AGENT))
+
+    assert agent.take(refused(0, Reason.UNKNOWN_AGENT)) == []

@@ -153,6 +153,8 @@ class CoordinatorService:
 
     def _handle(self, event: Event, now: Instant) -> None:
         for action in self.engine.handle(event, now):
+            if self.finished:
+                return  # a record could not be kept: nothing that rests on it may be said
             self._perform(action)
 
     def _perform(self, action: Action) -> None:

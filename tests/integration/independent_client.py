@@ -2,7 +2,8 @@
 
 A program of its own: `python independent_client.py --port 1883 --agent-id room-9 --password-file FILE`. It needs
 paho-mqtt and numpy. It does not learn: its local rule shrinks every weight a little. It carries nothing from round to
-round, so it needs no disk. At the end (SIGTERM) it prints one JSON object that says what it has seen.
+round, so it needs no disk. It leaves out two processes with one id, as the page allows. At the end (SIGTERM) it prints
+one JSON object that says what it has seen.
 """
 
 import argparse
@@ -29,6 +30,7 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 SESSION_TAKEN_OVER = 0x8E
 WINDOW_CHUNKS = 4
+SAY_NOTHING_AGAINST_THE_UPDATE = ("wrong-run", "stale-round", "future-round", "not-selected")
 MODEL_WAIT_S, ASK_AGAIN_S, RESEND_S, POLL_S, LONGEST_WAIT_S, CHUNKS_WAIT_S = 2.0, 10.0, 10.0, 20.0, 120.0, 120.0
 
 DTYPES = {
@@ -369,7 +371,8 @@ class Agent:
         self.counts[receipt["outcome"]] += 1
         if receipt["outcome"] == "refused":
             self.refusals.append(receipt)
-            self._update = None
+            if receipt.get("reason") not in SAY_NOTHING_AGAINST_THE_UPDATE:
+                self._update = None
         self._report(receipt["round_number"])
 
     def _on_wanted(self, wanted: Json) -> None:

@@ -66,6 +66,7 @@ LIMITS: dict[str, float] = {
     "coordinator: latest reports acknowledged by number": coordinator.members.REMEMBERED_REPORTS,
     "coordinator: listens for another coordinator": round_engine.CLAIM_S,
     "coordinator: listens, when a retained status says that there was one": round_engine.CLAIM_AFTER_ONLINE_S,
+    "coordinator: waits after a resume for as many agents as the run began with": round_engine.GATHER_S,
     "largest JSON message or blob header": wire.MAX_JSON_BYTES,
     "largest head of a safetensors file": weights.MAX_HEADER_BYTES,
     "most tensors in a blob": weights.MAX_TENSORS,

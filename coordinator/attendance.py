@@ -53,7 +53,7 @@ class Attendance:
     def _admit(self, agent_id: str) -> Member | None:
         member = self._state.members.admit(agent_id)
         if member is None:
-            self._out.refuse(agent_id, Reason.UNKNOWN_AGENT, "not on the list of this run's agents")
+            self._out.refuse_message(agent_id, Reason.UNKNOWN_AGENT, "not on the list of this run's agents")
         return member
 
     def _note_absence(self, agent_id: str, member: Member) -> None:

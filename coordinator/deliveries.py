@@ -3,6 +3,8 @@
 What is inside an update is `screening.py`'s to check; when enough of them are there is the engine's to decide.
 """
 
+from typing import Final
+
 from coordinator.events import ChunkArrived, Record, ReportArrived, UpdateArrived, UpdateOffered
 from coordinator.open_round import OpenRound
 from coordinator.outbox import Outbox
@@ -10,6 +12,9 @@ from coordinator.run_state import RunState
 from coordinator.screening import Expected, screen
 from schemas.errors import PayloadError, Reason
 from schemas.records import DeviceRecord
+
+OUTDATED: Final = frozenset({Reason.WRONG_BASE, Reason.WRONG_RUN, Reason.STALE_ROUND})
+"""Refusals of an update that was made for something else: the agent may yet make the right one."""
 
 
 class Deliveries:
@@ -30,13 +35,13 @@ class Deliveries:
         open_round = self._wanted_by(event.agent_id, event.run_id, event.round_number)
         if open_round is None:
             return
-        most = self._state.rules.max_model_bytes
+        most = open_round.max_update_bytes
         try:
             if not 0 < event.offer.size_bytes <= most:
                 raise PayloadError(Reason.TOO_LARGE, f"{event.offer.size_bytes} bytes offered, at most {most} are read")
             open_round.pulls.offer(event.agent_id, event.offer)
         except PayloadError as error:
-            self._out.refuse_update(event.agent_id, event.round_number, error.reason, error.detail)
+            self._refuse(open_round, event.agent_id, error)
 
     def on_chunk_arrived(self, event: ChunkArrived) -> None:
         """A piece of an update; the last one completes it."""
@@ -46,7 +51,7 @@ class Deliveries:
         try:
             blob = open_round.pulls.add(event.agent_id, event.index, event.payload)
         except PayloadError as error:
-            self._out.refuse(event.agent_id, error.reason, error.detail)
+            self._out.refuse_message(event.agent_id, error.reason, error.detail)
             return
         if blob is not None:
             open_round.pulls.drop(event.agent_id)
@@ -66,7 +71,7 @@ class Deliveries:
         state, out = self._state, self._out
         member = state.members.get(agent_id)
         if member is None:
-            out.refuse(agent_id, Reason.UNKNOWN_AGENT, "an update from an agent that never announced itself")
+            out.refuse_message(agent_id, Reason.UNKNOWN_AGENT, "an update from an agent that never announced itself")
             return None
         state.members.hear(member)
         if run_id != state.rules.run_id:
@@ -104,24 +109,32 @@ class Deliveries:
             model=state.weights,
             model_sha256=state.sha256,
             max_update_norm=state.rules.max_update_norm,
-            max_bytes=state.rules.max_model_bytes,
+            max_bytes=open_round.max_update_bytes,
         )
         try:
             update = screen(payload, expected)
             open_round.aggregator.add(update.weights, update.header.num_examples, update.inspection)
         except PayloadError as error:
-            out.refuse_update(agent_id, open_round.number, error.reason, error.detail)
+            self._refuse(open_round, agent_id, error)
             return
         out.ignored_fields += update.ignored_fields
         open_round.accept(agent_id, update.header.num_examples, update.header.loss, state.now_s)
         out.accept(agent_id, open_round.number)
+
+    def _refuse(self, open_round: OpenRound, agent_id: str, error: PayloadError) -> None:
+        """Refuse an update for what it is. Its agent is not waited for any more, although a better one may come."""
+        if error.reason not in OUTDATED:
+            open_round.give_up(agent_id)
+        self._out.refuse_update(agent_id, open_round.number, error.reason, error.detail)
 
     def on_report_arrived(self, event: ReportArrived) -> None:
         """An agent's measurements: recorded once, with what only the coordinator can see."""
         state, agent_id, number = self._state, event.agent_id, event.round_number
         member = state.members.get(agent_id)
         if member is None:
-            self._out.refuse(agent_id, Reason.UNKNOWN_AGENT, "a report from an agent that never announced itself")
+            self._out.refuse_message(
+                agent_id, Reason.UNKNOWN_AGENT, "a report from an agent that never announced itself"
+            )
             return
         started_at = state.started_at.get(number) if event.run_id == state.rules.run_id else None
         if started_at is None:
@@ -135,7 +148,7 @@ class Deliveries:
                 round_number=number,
                 agent_id=agent_id,
                 started_at=started_at,
-                latency_s=state.latencies_s.get((number, agent_id)),
+                latency_s=state.latency_s(number, agent_id),
                 report=event.report,
             )
             self._out.add(Record(record))
@@ -143,7 +156,7 @@ class Deliveries:
     def _refuse_report(self, event: ReportArrived) -> None:
         state = self._state
         if event.run_id != state.rules.run_id:
-            self._out.refuse(event.agent_id, Reason.WRONG_RUN, f"a report of run {event.run_id}")
+            self._out.refuse_message(event.agent_id, Reason.WRONG_RUN, f"a report of run {event.run_id}")
         elif not state.is_next(event.round_number):
             reason = Reason.STALE_ROUND if event.round_number <= state.round_number else Reason.FUTURE_ROUND
-            self._out.refuse(event.agent_id, reason, f"a report of round {event.round_number}")
+            self._out.refuse_message(event.agent_id, reason, f"a report of round {event.round_number}")

@@ -102,7 +102,7 @@ class RoundEngine:
             AgentSeen: self._attendance.on_agent_seen,
             AgentAsked: self._attendance.on_agent_asked,
             UpdateArrived: self._on_update(self._deliveries.on_update_arrived),
-            UpdateOffered: self._deliveries.on_update_offered,
+            UpdateOffered: self._on_update(self._deliveries.on_update_offered),
             ChunkArrived: self._on_update(self._deliveries.on_chunk_arrived),
             ReportArrived: self._deliveries.on_report_arrived,
             MessageRefused: self._on_message_refused,
@@ -234,7 +234,7 @@ class RoundEngine:
             self._ending.finish(defeat.outcome, defeat.detail, say_goodbye=False)
 
     def _on_update(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
-        """The handler of an event that may bring the update that closes the round."""
+        """The handler of an event that may be the last one that the round waits for."""
 
         def handler(event: Any) -> None:
             take(event)
@@ -244,7 +244,10 @@ class RoundEngine:
         return handler
 
     def _on_message_refused(self, event: MessageRefused) -> None:
-        self._out.refuse(event.agent_id, event.reason, event.detail)
+        if event.round_number:
+            self._out.refuse_update(event.agent_id, event.round_number, event.reason, event.detail, event.run_id)
+        else:
+            self._out.refuse_message(event.agent_id, event.reason, event.detail)
 
     def _on_fields_ignored(self, event: FieldsIgnored) -> None:
         self._out.ignored_fields += event.count

@@ -103,11 +103,18 @@ class ReportArrived:
 
 @dataclass(frozen=True, slots=True)
 class MessageRefused:
-    """A message could not even be read. `agent_id` is empty when the topic names none."""
+    """A message could not even be read.
+
+    Attributes:
+        agent_id: empty when the topic names none.
+        run_id, round_number: of the update that it was about; empty and 0 when it was about something else.
+    """
 
     agent_id: str
     reason: Reason
     detail: str
+    run_id: str = ""
+    round_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

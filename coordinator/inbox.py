@@ -48,7 +48,7 @@ class Inbox:
         address = self._topics.parse(topic)
         if address is None:
             return [MessageRefused("", Reason.UNKNOWN_TOPIC, topic[:200])]
-        if not payload and retained:
+        if not payload and (retained or address.kind in (Kind.STATUS, Kind.COORDINATOR_STATUS)):
             return []  # a retained message being cleared
         match address.kind:
             case Kind.UPDATE:
@@ -58,7 +58,8 @@ class Inbox:
         try:
             return _events(address, payload, retained=retained)
         except PayloadError as error:
-            return [MessageRefused(address.agent_id, error.reason, error.detail)]
+            about = (address.run_id, address.round_number) if address.kind is Kind.OFFER else ("", 0)
+            return [MessageRefused(address.agent_id, error.reason, error.detail, *about)]
 
 
 def _events(address: Address, payload: bytes | memoryview, *, retained: bool) -> list[Event]:

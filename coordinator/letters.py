@@ -98,7 +98,7 @@ class Letters:
                 last_accepted_round=member.last_accepted_round,
                 recorded_reports=member.recorded_reports,
                 chunk_bytes=self.rules.chunk_bytes,
-                max_update_bytes=self.rules.max_model_bytes,
+                max_update_bytes=open_round.max_update_bytes,
                 plan=self.rules.plan,
                 model=open_round.offer,
             )

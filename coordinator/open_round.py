@@ -20,7 +20,9 @@ class OpenRound:
         deadline_s: monotonic; moved when the broker was out of reach.
         started_at: UTC seconds of the announcement, the timestamp of the round's points.
         blob: the model as it is sent; `offer` describes it.
+        max_update_bytes: the largest update that is read.
         latencies_s: agent -> announcement to counted update.
+        given_up: selected agents whose update was refused for what is in it, so that it will not come again.
     """
 
     number: int
@@ -30,11 +32,13 @@ class OpenRound:
     started_at: float
     blob: bytes
     offer: ModelOffer
+    max_update_bytes: int
     aggregator: Aggregator
     times: RoundTimes
     pulls: Pulls
     welcome: frozenset[str] = frozenset()
     accepted: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
     latencies_s: dict[str, float] = field(default_factory=dict)
     loss_sum: float = 0.0
     loss_examples: int = 0
@@ -44,16 +48,22 @@ class OpenRound:
         return sorted(self.selected - self.accepted)
 
     def wants(self, agent_id: str) -> bool:
-        """True while this agent's update would count."""
-        return self.takes_part(agent_id) and agent_id not in self.accepted
+        """True while this agent is to be invited."""
+        return self.takes_part(agent_id) and agent_id not in self.accepted and agent_id not in self.given_up
 
     def takes_part(self, agent_id: str) -> bool:
         """True for those who were asked, in this attempt or in an earlier one."""
         return agent_id in self.selected or agent_id in self.welcome
 
+    def give_up(self, agent_id: str) -> None:
+        """Do not wait for this agent any more."""
+        if agent_id in self.selected:
+            self.given_up.add(agent_id)
+
     def accept(self, agent_id: str, num_examples: int, loss: float | None, now_s: float) -> None:
         """Note that an update was added to the aggregate."""
         self.accepted.add(agent_id)
+        self.given_up.discard(agent_id)
         self.latencies_s[agent_id] = now_s - self.times.opened_s
         self.times.last_update_s = now_s
         if loss is not None:
@@ -66,7 +76,9 @@ class OpenRound:
 
     def may_close_early(self, rules: RoundRules) -> bool:
         """True when nothing more needs to be waited for."""
-        enough = len(self.selected) if rules.quorum is None else min(rules.quorum, len(self.selected))
+        enough = len(self.selected) - len(self.given_up)
+        if rules.quorum is not None:
+            enough = min(enough, rules.quorum)
         return len(self.accepted) >= enough and self.meets(rules)
 
     def record(self, run_id: str, model_sha256: str, refused: dict[str, dict[str, int]], ignored: int) -> RoundRecord:

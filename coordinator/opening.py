@@ -12,6 +12,9 @@ from coordinator.selection import Selector
 from coordinator.strategy import Strategy
 from schemas.messages import ModelOffer
 
+UPDATE_SLACK_BYTES = 64 * 1024
+"""An update may have twice the size of the model's blob, which leaves room for what strategies may add, and this."""
+
 
 class Opening:
     """Begins each attempt at each round."""
@@ -47,6 +50,7 @@ class Opening:
             started_at=state.started_at.setdefault(number, state.now.utc_s),
             blob=blob,
             offer=ModelOffer(sha256=state.sha256, size_bytes=len(blob), blob_sha256=blob_sha256),
+            max_update_bytes=min(state.rules.max_model_bytes, 2 * len(blob) + UPDATE_SLACK_BYTES),
             aggregator=self._strategy.aggregator(state.weights),
             times=RoundTimes(opened_s=state.now_s),
             pulls=Pulls(state.rules.chunk_bytes),

@@ -87,8 +87,15 @@ class Outbox:
         )
         self.add(self.letters.receipt(agent_id, receipt))
 
+    def refuse_message(self, agent_id: str, reason: Reason, detail: str) -> None:
+        """Count the refusal of something that is no update, and tell the agent, for its log."""
+        if agent_id:
+            self.refuse_update(agent_id, 0, reason, detail)
+        else:
+            self.refuse(agent_id, reason, detail)
+
     def refuse(self, agent_id: str, reason: Reason, detail: str) -> None:
-        """Count a refusal."""
+        """Count a refusal, and have it logged."""
         counted_as = agent_id if self.state.members.get(agent_id) else UNKNOWN
         tally = self.refused.setdefault(counted_as, {})
         tally[reason.value] = tally.get(reason.value, 0) + 1

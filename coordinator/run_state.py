@@ -95,6 +95,12 @@ class RunState:
         member = self.members.get(agent_id)
         return member is not None and 0 < round_number == member.last_accepted_round
 
+    def latency_s(self, round_number: int, agent_id: str) -> float | None:
+        """Announcement to counted update; None when it was not counted, or is not remembered."""
+        if self.open is not None and self.open.number == round_number:
+            return self.open.latencies_s.get(agent_id)
+        return self.latencies_s.get((round_number, agent_id))
+
     def remember(self, open_round: OpenRound) -> None:
         """Keep what late reports of this round need, and forget what is too old."""
         oldest = open_round.number - REMEMBERED_ROUNDS

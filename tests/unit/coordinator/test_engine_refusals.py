@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 
 from coordinator.engine import Phase
-from coordinator.events import FieldsIgnored, MessageRefused, NoteRefusal, ReportArrived, UpdateArrived
+from coordinator.events import (
+    ChunkArrived,
+    FieldsIgnored,
+    MessageRefused,
+    NoteRefusal,
+    Publish,
+    ReportArrived,
+    UpdateArrived,
+    UpdateOffered,
+)
+from coordinator.inbox import Inbox
+from coordinator.opening import UPDATE_SLACK_BYTES
 from schemas.errors import Reason
-from schemas.messages import AgentReport, Receipt, RoundAnnouncement
+from schemas.messages import AgentReport, Receipt, RoundAnnouncement, UpdateOffer
+from schemas.topics import Address, Kind, Topics
 from schemas.weights import Array, encode
 from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, three
 
@@ -71,7 +83,7 @@ def test_wrong_update_is_answered_with_its_reason_and_counted(reason: Reason) ->
     assert driver.outcomes("b") == [("refused", reason)]
     assert driver.messages(Receipt, "b")[0].detail
     assert [action.reason for action in driver.seen if isinstance(action, NoteRefusal)] == [reason]
-    driver.close_round("a", "b")
+    driver.close_round("b", "a")
     assert driver.refusals() == {"b": {reason.value: 1}}
     assert driver.records()[0].accepted == ("a", "b")
 
@@ -85,6 +97,42 @@ def test_wrong_update_changes_nothing_for_the_others(reason: Reason) -> None:
     driver.wait(10.0)
     assert driver.records()[0].accepted == ("a",)
     assert driver.model() == [1, 2, 3]
+
+
+OUTDATED = (Reason.WRONG_RUN, Reason.WRONG_BASE, Reason.STALE_ROUND, Reason.FUTURE_ROUND)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in WRONG if reason not in OUTDATED])
+def test_agent_is_not_waited_for_when_its_update_was_refused_for_what_is_in_it(reason: Reason) -> None:
+    driver = EngineDriver(min_agents=2, max_model_bytes=8192)
+    driver.begin("a", "b")
+    driver.deliver("a")
+    driver.forget()
+    WRONG[reason](driver)
+    assert driver.records()[0].accepted == ("a",)
+
+
+@pytest.mark.parametrize("reason", OUTDATED)
+def test_agent_is_waited_for_when_its_update_was_made_for_something_else(reason: Reason) -> None:
+    driver = EngineDriver(min_agents=2)
+    driver.begin("a", "b")
+    driver.deliver("a")
+    WRONG[reason](driver)
+    assert driver.is_in(Phase.COLLECTING)
+    driver.forget()
+    driver.ask("b")
+    assert driver.invited() == ["b"]
+
+
+def test_agent_is_not_invited_again_in_the_attempt_in_which_its_update_was_refused() -> None:
+    driver = EngineDriver(min_agents=2, min_updates=2, deadline_s=10.0)
+    driver.begin("a", "b")
+    driver.deliver("b", three(1, 2))
+    driver.forget()
+    driver.ask("b")
+    assert driver.invited() == []
+    driver.wait(10.0)
+    assert driver.invited() == ["a", "b"]
 
 
 def test_reasons_are_counted_by_agent() -> None:
@@ -106,12 +154,15 @@ def test_refusals_are_counted_once_when_the_next_round_is_recorded() -> None:
     assert [dict(record.refused) for record in driver.records()] == [{"a": {"wrong-shape": 1}}, {}]
 
 
-def test_update_of_an_unknown_agent_is_counted_without_an_answer() -> None:
+def test_update_of_an_unknown_agent_is_answered_and_counted() -> None:
     driver = EngineDriver()
     driver.begin("a")
     driver.forget()
     driver.deliver("stranger")
-    assert driver.outcomes("stranger") == []
+    receipt = driver.messages(Receipt, "stranger")[0]
+    # Round 0: it is for the agent's log, and no reason to drop the update.
+    assert (receipt.round_number, receipt.reason) == (0, Reason.UNKNOWN_AGENT)
+    assert driver.engine.members.get("stranger") is None
     driver.deliver("a")
     assert driver.refusals() == {"unknown": {"unknown-agent": 1}}
 
@@ -187,7 +238,7 @@ def test_round_is_repeated_when_every_update_was_refused() -> None:
 
 
 def test_sum_that_would_overflow_refuses_the_update_that_makes_it_so() -> None:
-    driver = EngineDriver(min_agents=2)
+    driver = EngineDriver(min_agents=2, min_updates=2)
     driver.begin("a", "b")
     driver.deliver("a", three(1, 1, 1), num_examples=2**30)
     driver.deliver("b", three(1, 1, 1), num_examples=2**30)
@@ -197,15 +248,58 @@ def test_sum_that_would_overflow_refuses_the_update_that_makes_it_so() -> None:
     assert driver.model() == [np.float32(1.4)] * 3
 
 
-def test_unreadable_message_is_counted_and_not_answered() -> None:
+def test_unreadable_message_is_counted_and_answered_for_the_agents_log() -> None:
     driver = EngineDriver()
     driver.begin("a")
     driver.forget()
     driver.handle(MessageRefused("a", Reason.MALFORMED, "not JSON"))
     driver.handle(MessageRefused("", Reason.UNKNOWN_TOPIC, "fl/v1/nonsense"))
-    assert driver.outcomes("a") == []
+    assert [(r.round_number, r.reason) for r in driver.messages(Receipt, "a")] == [(0, Reason.MALFORMED)]
+    assert len([action for action in driver.seen if isinstance(action, Publish)]) == 1
     driver.deliver("a")
     assert driver.refusals() == {"a": {"malformed": 1}, "unknown": {"unknown-topic": 1}}
+
+
+def test_agent_of_another_major_hears_of_it() -> None:
+    driver = EngineDriver()
+    driver.begin("a")
+    topic = Topics().build(Address(Kind.STATUS, "newer"))
+    for event in Inbox(Topics()).read(topic, b'{"v":"2.0","state":"online","instance":"1"}', retained=False):
+        driver.handle(event)
+    receipt = driver.messages(Receipt, "newer")[0]
+    assert receipt.reason is Reason.UNSUPPORTED_VERSION
+    assert "2.0" in str(receipt.detail)
+
+
+def test_offer_that_cannot_be_read_is_refused_as_the_update_that_it_is_about() -> None:
+    driver = EngineDriver()
+    driver.begin("a")
+    topic = Topics().build(Address(Kind.OFFER, "a", RUN_ID, 1))
+    for event in Inbox(Topics()).read(topic, b"{}", retained=False):
+        driver.handle(event)
+    receipt = driver.messages(Receipt, "a")[0]
+    assert (receipt.run_id, receipt.round_number, receipt.reason) == (RUN_ID, 1, Reason.MALFORMED)
+
+
+@pytest.mark.parametrize("sender", ["stranger", "late"])
+def test_chunk_report_and_status_of_whoever_may_not_send_them_are_answered(sender: str) -> None:
+    driver = EngineDriver(allowed=frozenset({"a", "late"}))
+    driver.begin("a")
+    driver.forget()
+    report(driver, sender, 1)
+    driver.handle(ChunkArrived(sender, RUN_ID, 1, 0, b""))
+    assert driver.outcomes(sender) == [("refused", Reason.UNKNOWN_AGENT)] * 2
+
+
+def test_update_is_bounded_by_the_size_of_the_model() -> None:
+    driver = EngineDriver()
+    driver.begin("a")
+    announcement = driver.messages(RoundAnnouncement, "a")[0]
+    assert announcement.max_update_bytes == 2 * announcement.model.size_bytes + UPDATE_SLACK_BYTES
+    driver.deliver("a", three(1, 2, 3) | {"junk": np.zeros(announcement.max_update_bytes, np.uint8)})
+    offer = UpdateOffer(size_bytes=announcement.max_update_bytes + 1, sha256="0" * 64)
+    driver.handle(UpdateOffered("a", RUN_ID, 1, offer))
+    assert driver.outcomes("a") == [("refused", Reason.TOO_LARGE)] * 2
 
 
 def test_fields_of_a_newer_minor_are_counted() -> None:
@@ -233,6 +327,16 @@ def test_report_is_recorded_with_what_only_the_coordinator_sees() -> None:
     record = driver.device_records()[0]
     assert record.latency_s == pytest.approx(2.5)
     assert record.started_at - 1_700_000_000.0 == pytest.approx(started_at)
+
+
+def test_latency_is_known_when_the_report_comes_while_others_still_train() -> None:
+    driver = EngineDriver(min_agents=2)
+    driver.begin("a", "b")
+    driver.now_s += 2.5
+    driver.deliver("a")
+    report(driver, "a", 1)
+    report(driver, "b", 1)
+    assert [record.latency_s for record in driver.device_records()] == [pytest.approx(2.5), None]
 
 
 def test_report_is_recorded_once_when_it_comes_twice() -> None:

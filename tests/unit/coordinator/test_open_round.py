@@ -24,6 +24,7 @@ def opened(*selected: str, welcome: frozenset[str] = frozenset()) -> OpenRound:
         started_at=1e9,
         blob=b"",
         offer=ModelOffer(sha256="0" * 64, size_bytes=0),
+        max_update_bytes=0,
         aggregator=MeanThenStep(FedAvg()).aggregator(three(0, 0, 0)),
         times=RoundTimes(opened_s=100.0),
         pulls=Pulls(1024),
@@ -53,6 +54,31 @@ def test_round_closes_early_at_its_quorum() -> None:
     assert round_.may_close_early(replace(RULES, quorum=1))
     assert not round_.may_close_early(replace(RULES, quorum=1, min_updates=2))
     assert not round_.may_close_early(replace(RULES, quorum=1, required_agents=frozenset({"b"})))
+
+
+def test_agent_that_was_given_up_is_not_waited_for_but_may_still_deliver() -> None:
+    round_ = opened("a", "b")
+    round_.give_up("b")
+    assert not round_.wants("b")
+    assert round_.takes_part("b")
+    assert not round_.may_close_early(RULES)
+    round_.accept("b", 1, None, 101.0)
+    assert not round_.may_close_early(RULES)
+    round_.accept("a", 1, None, 102.0)
+    assert round_.may_close_early(RULES)
+
+
+def test_round_does_not_close_when_everyone_was_given_up() -> None:
+    round_ = opened("a")
+    round_.give_up("a")
+    assert not round_.may_close_early(RULES)
+
+
+def test_giving_up_somebody_who_was_not_asked_changes_nothing() -> None:
+    round_ = opened("a", "b", welcome=frozenset({"c"}))
+    round_.give_up("c")
+    round_.accept("a", 1, None, 101.0)
+    assert not round_.may_close_early(RULES)
 
 
 def test_quorum_of_more_than_were_asked_waits_for_all_of_them() -> None:

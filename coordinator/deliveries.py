@@ -49,19 +49,24 @@ class Deliveries:
         if open_round is None:
             return
         try:
-            blob = open_round.pulls.add(event.agent_id, event.index, event.payload)
+            fetch = open_round.pulls.add(event.agent_id, event.index, event.payload, self._state.now_s)
         except PayloadError as error:
             self._out.refuse_message(event.agent_id, error.reason, error.detail)
             return
-        if blob is not None:
-            open_round.pulls.drop(event.agent_id)
+        if fetch is None:
+            return
+        try:
+            blob = fetch.blob(self._state.now_s)
+        except PayloadError as error:
+            self._refuse(open_round, event.agent_id, error)
+        else:
             self._take_update(open_round, event.agent_id, blob)
 
     def ask_for_chunks(self, open_round: OpenRound) -> None:
         """Ask for the pieces that are due."""
-        due = open_round.pulls.due(self._state.now_s)
-        if due is not None:
-            self._out.want_chunks(*due)
+        question = open_round.pulls.question(self._state.now_s)
+        if question is not None:
+            self._out.want_chunks(*question)
 
     def _wanted_by(self, agent_id: str, run_id: str, round_number: int) -> OpenRound | None:
         """The open round, when it wants this delivery; the checks here need no look inside it.
@@ -117,6 +122,7 @@ class Deliveries:
         except PayloadError as error:
             self._refuse(open_round, agent_id, error)
             return
+        open_round.pulls.drop(agent_id)
         out.ignored_fields += update.ignored_fields
         open_round.accept(agent_id, update.header.num_examples, update.header.loss, state.now_s)
         out.accept(agent_id, open_round.number)

@@ -169,10 +169,7 @@ class RoundEngine:
         if self.phase is Phase.WAITING:
             moments.append(self._gathering.wake_at_s)
         if self._run.open is not None:
-            moments.append(self._run.open.deadline_s)
-            pull_at_s = self._run.open.pulls.wake_at_s
-            if pull_at_s is not None:
-                moments.append(pull_at_s)
+            moments += [self._run.open.deadline_s, self._run.open.pulls.due_at_s]
         return min(moments)
 
     # -- state that survives a crash
@@ -220,6 +217,7 @@ class RoundEngine:
         self._out.status()
         if self._run.open is not None:
             self._run.open.deadline_s += outage_s
+            self._run.open.pulls.ask_again()
             for agent_id in self._run.open.missing():
                 self._out.announce(agent_id)
 

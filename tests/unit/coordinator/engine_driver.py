@@ -126,6 +126,11 @@ class EngineDriver:
         """The broker is in reach."""
         self.handle(ConnectionGained(max_packet_bytes))
 
+    def reconnect(self) -> None:
+        """The broker is in reach again, and nobody denies our claim."""
+        self.connect()
+        self.wait(CLAIM_S)
+
     def disconnect(self) -> None:
         """The broker is out of reach."""
         self.handle(ConnectionLost())

@@ -372,6 +372,31 @@ def test_offered_update_is_fetched_in_chunks_and_counts() -> None:
     assert (driver.engine.model["w"] == 1).all()
 
 
+def test_offer_that_lies_about_its_hash_is_refused_once_it_is_whole() -> None:
+    weights = {"w": three(*([1.0] * 3000))["w"]}
+    driver = EngineDriver(weights={"w": three(*([0.0] * 3000))["w"]}, chunk_bytes=4096, min_agents=2)
+    driver.begin("a", "b")
+    blob = driver.update("a", weights)
+    driver.forget()
+    driver.handle(UpdateOffered("a", RUN_ID, 1, UpdateOffer(size_bytes=len(blob), sha256="0" * 64)))
+    while wanted := driver.messages(ChunksWanted, "a"):
+        driver.forget()
+        for index in range(wanted[-1].first, wanted[-1].first + wanted[-1].count):
+            driver.handle(ChunkArrived("a", RUN_ID, 1, index, chunks.cut(blob, "0" * 64, 4096, index, 1)))
+    assert driver.outcomes("a") == [("refused", Reason.WRONG_DIGEST)]
+    assert not driver.messages(ChunksWanted, "a")
+
+
+def test_chunks_are_asked_for_at_once_when_the_broker_is_back() -> None:
+    driver = EngineDriver(weights={"w": three(*([0.0] * 3000))["w"]}, chunk_bytes=4096)
+    driver.begin("a")
+    offered(driver, "a", driver.update("a", {"w": three(*([1.0] * 3000))["w"]}))
+    driver.disconnect()
+    driver.forget()
+    driver.reconnect()
+    assert [(w.first, w.count) for w in driver.messages(ChunksWanted, "a")] == [(0, 1)]
+
+
 def test_offer_that_is_too_large_is_refused() -> None:
     driver = EngineDriver(max_model_bytes=100_000)
     driver.begin("a")

@@ -60,7 +60,7 @@ LIMITS: dict[str, float] = {
     "longest wait, after doubling": participant_engine.MAX_WAIT_S,
     "chunks asked for at a time": chunks.WINDOW_CHUNKS,
     "reports kept": participant_engine.KEPT_REPORTS,
-    "coordinator: asks again for chunks of an update": coordinator.pulls.RETRY_S,
+    "coordinator: asks again for chunks of an update": chunks.RETRY_S,
     "coordinator: unanswered questions for chunks until the next agent has its turn": coordinator.pulls.MAX_RETRIES,
     "coordinator: rounds whose late reports are taken": round_engine.REMEMBERED_ROUNDS,
     "coordinator: latest reports acknowledged by number": coordinator.members.REMEMBERED_REPORTS,

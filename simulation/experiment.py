@@ -17,6 +17,7 @@ from learning.partition import partition
 from learning.seeding import stable_seed
 from learning.strategies.presets import Recipe
 from learning.strategies.strategy import State
+from schemas.errors import PayloadError
 from schemas.messages import TrainingPlan
 from schemas.weights import Weights
 
@@ -74,7 +75,7 @@ class Experiment:
 
 
 def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]:
-    """The accuracy on `judge` after each round, until the last or `stop_at`.
+    """The accuracy on `judge` after each round, until the last or `stop_at`, or until training has diverged.
 
     Raises:
         FederationError: the recipe, the model and the data do not fit together.
@@ -89,7 +90,7 @@ def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]
 
 
 def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
-    """The global model after each round."""
+    """The global model after each round; no more once an update is one that the coordinator would refuse."""
     plan, count = experiment.plan, experiment.num_agents
     parts = partition(train.labels, count, experiment.scheme, experiment.seed, experiment.alpha)
     learners = [Learner(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
@@ -102,7 +103,10 @@ def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
         mean = strategy.aggregator(weights)
         for agent in experiment.present(number, count):
             outcome = learners[agent].train(plan, number, weights, carries[agent], carried[agent])
-            mean.add(outcome.result.weights, outcome.result.num_examples)
+            try:
+                mean.add(outcome.result.weights, outcome.result.num_examples)
+            except PayloadError:
+                return
             carries[agent], carried[agent] = outcome.carry, number
         step = strategy.step(weights, mean.result(), state)
         weights, state = step.weights, step.state

@@ -67,3 +67,9 @@ def test_missing_agent_is_drawn_anew_in_each_round_but_the_first() -> None:
 def test_rounds_to_is_the_first_round_at_the_target() -> None:
     assert rounds_to([0.5, 0.9, 0.8, 0.95], 0.9) == 2
     assert rounds_to([0.5], 0.9) is None
+
+
+def test_experiment_that_diverges_ends_with_the_accuracies_so_far(digits: Examples) -> None:
+    wild = expand("fedavg", 3, learning_rate=1e6)
+
+    assert run(Experiment(recipe=wild, local_batches=3, rounds=3), digits, digits) == []

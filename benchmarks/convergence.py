@@ -180,5 +180,5 @@ def _draw_curves(axes: Any, theme: Theme, rows: list[Row]) -> None:
         axes.plot(numbers, [fmean(v) for v in by_round], ".-", color=colour, label=f"E={row['local_batches']}")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(title="test accuracy, mean and range", xlabel="round")
+    axes.set(title="accuracy and range", xlabel="round")
     axes.legend(loc="lower right")

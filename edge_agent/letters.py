@@ -26,14 +26,17 @@ UPDATE_EXPIRY_S = 3600
 
 @dataclass(slots=True)
 class Letters:
-    """Writes one agent's messages in the schema minor that the coordinator last wrote to it."""
+    """Writes one agent's messages in the schema minor of the latest announcement, or in its own where it is the lower.
+
+    Status and requests are always in our own: the coordinator takes their minor for what we can read.
+    """
 
     agent_id: str
     instance: str
     minor: int = CURRENT.minor
 
     def status(self, *, online: bool = True) -> Publish:
-        """The agent's status, retained; always in our own minor, as that is how it is announced."""
+        """The agent's status, retained."""
         message = AgentStatus(state="online" if online else "offline", instance=self.instance)
         return Publish(Address(Kind.STATUS, self.agent_id), wire.encode(message), retain=True)
 
@@ -95,4 +98,4 @@ class Letters:
 
     def _request(self, message: AgentRequest) -> Publish:
         address = Address(Kind.REQUEST, self.agent_id)
-        return Publish(address, wire.encode(message, self.minor), expiry_s=REQUEST_EXPIRY_S)
+        return Publish(address, wire.encode(message), expiry_s=REQUEST_EXPIRY_S)

@@ -1,5 +1,7 @@
 """How an agent introduces itself, asks what is going on, and ends."""
 
+import json
+
 import pytest
 
 from edge_agent.engine import MAX_WAIT_S, POLL_S
@@ -8,11 +10,13 @@ from edge_agent.inbox import Inbox
 from schemas import wire
 from schemas.messages import AgentRequest, AgentStatus
 from schemas.topics import Address, Kind, Topics
+from schemas.versions import CURRENT
 from tests.unit.edge_agent.scripted import (
     AGENT,
     INSTANCE,
     MAX_PACKET_BYTES,
     Agent,
+    accepted,
     announced,
     arrived,
     coordinator,
@@ -106,14 +110,29 @@ def test_nothing_is_due_while_the_broker_is_out_of_reach() -> None:
     assert agent.wait(10_000.0) == []
 
 
-def test_state_is_asked_for_in_the_minor_that_the_coordinator_writes() -> None:
+def versions(messages: list[Publish]) -> set[str]:
+    return {json.loads(bytes(message.payload))["v"] for message in messages}
+
+
+def test_requests_say_our_own_minor_when_the_coordinator_writes_a_lower_one() -> None:
+    # It takes the minor of the latest status or request as what we can read: another one would stay for ever.
     agent = Agent()
     agent.take(announced(minor=0))
-
     agent.wait(POLL_S)
+    assert {request.want for request in agent.requests()} == {"model", "state"}
+    assert versions(agent.sent(Kind.REQUEST)) == {CURRENT.text}
 
-    request = agent.sent(Kind.REQUEST)[-1]
-    assert b'"v":"1.0"' in bytes(request.payload)
+    agent.take(announced(2, minor=0, in_chunks=True))
+    assert [request.want for request in agent.requests()] == ["chunks"]
+    assert versions(agent.sent(Kind.REQUEST)) == {CURRENT.text}
+
+
+def test_report_is_written_in_the_minor_that_the_coordinator_writes() -> None:
+    agent = Agent()
+
+    agent.take(announced(minor=0), arrived(), trained(), accepted())
+
+    assert versions(agent.sent(Kind.REPORT)) == {"1.0"}
 
 
 @pytest.mark.parametrize("kind", [Kind.ANNOUNCEMENT, Kind.STANDING, Kind.RECEIPT, Kind.WANTED, Kind.COORDINATOR_STATUS])

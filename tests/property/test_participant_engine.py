@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.engine import MAX_WAIT_S, ParticipantEngine
+from edge_agent.engine import ParticipantEngine
 from edge_agent.events import (
     Action,
     ChunkArrived,
@@ -32,6 +32,7 @@ from edge_agent.events import (
     TrainingFinished,
 )
 from edge_agent.letters import UPDATE_EXPIRY_S
+from edge_agent.polling import MAX_WAIT_S
 from schemas import wire
 from schemas.measures import Instant, Traffic
 from schemas.messages import AgentStatus, ChunksWanted

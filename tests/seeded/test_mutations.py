@@ -10,8 +10,8 @@ import pytest
 from coordinator import screening
 from coordinator.deliveries import Deliveries
 from coordinator.open_round import OpenRound
-from edge_agent.engine import ParticipantEngine
 from edge_agent.events import PendingUpdate
+from edge_agent.sending import Sending
 from schemas.weights import Array, Weights
 from simulation.chaos import run_seed
 from simulation.disk import MemoryDisk, SavedRound
@@ -80,16 +80,16 @@ def without_the_atomic_rename(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_sending_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent sends each update once, whatever becomes of it."""
-    original = ParticipantEngine._send_update
+    original = Sending._send
     sent: set[tuple[int, str, int]] = set()
 
-    def send_once(self: ParticipantEngine, pending: PendingUpdate) -> None:
+    def send_once(self: Sending, pending: PendingUpdate) -> None:
         key = (id(self), pending.run_id, pending.round_number)
         if key not in sent:
             sent.add(key)
             original(self, pending)
 
-    monkeypatch.setattr(ParticipantEngine, "_send_update", send_once)
+    monkeypatch.setattr(Sending, "_send", send_once)
 
 
 MUTATIONS = [without_deduplication, without_the_stale_check, without_the_atomic_rename, without_sending_again]

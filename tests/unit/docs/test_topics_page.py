@@ -14,9 +14,12 @@ import coordinator.letters
 import coordinator.members
 import coordinator.pulls
 import coordinator.screening
-import edge_agent.engine as participant_engine
+import edge_agent.fetching
 import edge_agent.letters
+import edge_agent.polling
+import edge_agent.reports
 import edge_agent.run
+import edge_agent.sending
 from coordinator import inbox as coordinator_inbox
 from coordinator.config import RoundsSection
 from coordinator.events import MessageRefused as RefusedByCoordinator
@@ -51,15 +54,15 @@ TINY: dict[str, weights.Array] = {
 BLOB_KINDS = (Kind.UPDATE, Kind.MODEL, Kind.AGENT_MODEL, Kind.UPDATE_CHUNK, Kind.MODEL_CHUNK)
 
 LIMITS: dict[str, float] = {
-    "wait for a model before asking": participant_engine.MODEL_WAIT_S,
-    "ask again for a model or its chunks": participant_engine.MODEL_RETRY_S,
+    "wait for a model before asking": edge_agent.fetching.MODEL_WAIT_S,
+    "ask again for a model or its chunks": edge_agent.fetching.MODEL_RETRY_S,
     "after a reconnect: wait for one's own retained status": identity.CHECK_S,
     "after a status of another instance: wait for one's own": identity.SETTLE_S,
-    "first wait for a receipt": participant_engine.RESEND_S,
-    "first wait for any word from the coordinator": participant_engine.POLL_S,
-    "longest wait, after doubling": participant_engine.MAX_WAIT_S,
+    "first wait for a receipt": edge_agent.sending.RESEND_S,
+    "first wait for any word from the coordinator": edge_agent.polling.POLL_S,
+    "longest wait, after doubling": edge_agent.polling.MAX_WAIT_S,
     "chunks asked for at a time": chunks.WINDOW_CHUNKS,
-    "reports kept": participant_engine.KEPT_REPORTS,
+    "reports kept": edge_agent.reports.KEPT_REPORTS,
     "coordinator: asks again for chunks of an update": chunks.RETRY_S,
     "coordinator: unanswered questions for chunks until the next agent has its turn": coordinator.pulls.MAX_RETRIES,
     "coordinator: rounds whose late reports are taken": round_engine.REMEMBERED_ROUNDS,

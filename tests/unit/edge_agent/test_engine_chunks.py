@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 import pytest
 
-from edge_agent.engine import MAX_WAIT_S
 from edge_agent.events import (
     Announced,
     ChunkArrived,
@@ -16,6 +15,7 @@ from edge_agent.events import (
     StartTraining,
     TrainingFinished,
 )
+from edge_agent.polling import MAX_WAIT_S
 from schemas import wire
 from schemas.chunks import cut, num_chunks
 from schemas.messages import AgentRequest, ChunksWanted, ModelOffer, RoundRef, UpdateOffer

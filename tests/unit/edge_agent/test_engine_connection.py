@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from edge_agent.engine import MAX_WAIT_S, POLL_S
 from edge_agent.events import ConnectionGained, ConnectionLost, End, MessageRefused, Publish, StopAsked, StopTraining
 from edge_agent.inbox import Inbox
+from edge_agent.polling import MAX_WAIT_S, POLL_S
 from schemas import wire
 from schemas.messages import AgentRequest, AgentStatus
 from schemas.topics import Address, Kind, Topics

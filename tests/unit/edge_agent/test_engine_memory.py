@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from edge_agent.engine import KEPT_REPORTS
 from edge_agent.events import (
     Carry,
     ForgetCarriesBefore,
@@ -14,6 +13,7 @@ from edge_agent.events import (
     KeepUpdate,
     StartTraining,
 )
+from edge_agent.reports import KEPT_REPORTS
 from schemas.topics import Kind
 from tests.unit.edge_agent.scripted import (
     RUN,

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from edge_agent.engine import MAX_WAIT_S, MODEL_RETRY_S, MODEL_WAIT_S, RESEND_S
 from edge_agent.events import (
     Announced,
     ConnectionLost,
@@ -17,6 +16,9 @@ from edge_agent.events import (
     StopTraining,
     TrainingFailed,
 )
+from edge_agent.fetching import MODEL_RETRY_S, MODEL_WAIT_S
+from edge_agent.polling import MAX_WAIT_S
+from edge_agent.sending import RESEND_S
 from schemas import wire
 from schemas.errors import Reason
 from schemas.messages import AgentRequest, BlobHeader, RoundRef

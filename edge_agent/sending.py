@@ -1,0 +1,119 @@
+"""Makes an update of what was trained, and sends the same bytes until their receipt comes."""
+
+import math
+
+from edge_agent.agent_state import AgentState
+from edge_agent.events import ChunksAsked, KeepUpdate, Measure, PendingUpdate, ReceiptArrived, TrainingFinished
+from edge_agent.holdings import Holdings
+from edge_agent.outbox import Outbox
+from edge_agent.phases import Phase
+from edge_agent.polling import MAX_WAIT_S, Polling
+from schemas.errors import Reason
+
+RESEND_S = 10.0
+"""An update without a receipt is sent again after this time, then after twice as long, and so on."""
+
+PASSING_REASONS = frozenset(
+    {
+        Reason.UNKNOWN_AGENT,
+        Reason.WRONG_RUN,
+        Reason.STALE_ROUND,
+        Reason.FUTURE_ROUND,
+        Reason.NOT_SELECTED,
+        Reason.DUPLICATE,
+    }
+)
+"""Refusals that say nothing against the update itself. The same bytes may count in another attempt, and as the answer
+may be late, they may already have done so: the update stays until its round is known to be closed."""
+
+
+class Sending:
+    """The way from trained weights to the receipt."""
+
+    def __init__(self, state: AgentState, out: Outbox, holdings: Holdings, polling: Polling) -> None:
+        self._state = state
+        self._out = out
+        self._holdings = holdings
+        self._polling = polling
+        self._wait_s = RESEND_S
+
+    def on_training_finished(self, event: TrainingFinished) -> None:
+        """The weights are there: wrap them up once, keep them, send them."""
+        work = self._state.working_on(event.run_id, event.round_number, Phase.TRAINING)
+        if work is None:
+            return
+        work.trained_at_s = self._state.now_s
+        work.batches, work.examples, work.loss = event.num_batches, event.num_examples, event.loss
+        self._state.pending = pending = PendingUpdate(
+            run_id=event.run_id,
+            round_number=event.round_number,
+            base_sha256=work.announcement.model.sha256,
+            blob=self._out.letters.update_blob(work.announcement, event),
+            carry=event.carry,
+        )
+        # A carry must be on the disk before anyone can rest on its update; an update alone can be made again.
+        if pending.carry:
+            self._out.add(KeepUpdate(pending))
+        self.begin(pending)
+        if not pending.carry:
+            self._out.add(KeepUpdate(pending))
+
+    def begin(self, pending: PendingUpdate) -> None:
+        """Send the update of the round in work, as if for the first time."""
+        self._wait_s = RESEND_S
+        self._send(pending)
+
+    def send_again(self, pending: PendingUpdate) -> None:
+        """No receipt came: send the same bytes, and wait twice as long."""
+        self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
+        self._send(pending)
+
+    def _send(self, pending: PendingUpdate) -> None:
+        state, work = self._state, self._state.work
+        if work is None:
+            return
+        state.phase = Phase.SENDING
+        if math.isnan(work.sent_at_s):
+            work.sent_at_s = state.now_s
+        state.retry_at_s = state.now_s + self._wait_s
+        if len(pending.blob) > work.announcement.max_update_bytes:
+            self._out.tell(f"our update has {len(pending.blob)} bytes, more than is read", warning=True)
+            state.phase, state.retry_at_s = Phase.WAITING, math.inf
+        elif len(pending.blob) > work.announcement.chunk_bytes:
+            self._out.add(self._out.letters.offer(pending))
+        else:
+            self._out.add(self._out.letters.update(pending))
+
+    def on_chunks_asked(self, event: ChunksAsked) -> None:
+        """The coordinator fetches our update."""
+        wanted, state = event.wanted, self._state
+        work = state.working_on(wanted.run_id, wanted.round_number)
+        if state.pending is None or work is None:
+            return
+        self._polling.heard()
+        self._wait_s = RESEND_S
+        state.retry_at_s = state.now_s + MAX_WAIT_S
+        chunk_bytes = work.announcement.chunk_bytes
+        self._out.add(*self._out.letters.chunks(state.pending, chunk_bytes, wanted.first, wanted.count))
+
+    def on_receipt_arrived(self, event: ReceiptArrived) -> None:
+        """The coordinator says what became of something that we sent."""
+        receipt, state = event.receipt, self._state
+        if receipt.round_number == 0 and receipt.outcome == "refused":
+            self._out.tell_refusal(f"a message of ours was refused: {receipt.reason}: {receipt.detail}")
+            return
+        work = state.working_on(receipt.run_id, receipt.round_number, Phase.SENDING)
+        if work is None:
+            return
+        self._polling.heard()
+        state.retry_at_s = math.inf
+        state.phase = Phase.WAITING
+        if receipt.outcome == "refused":
+            self._out.tell(f"update of round {work.number} refused: {receipt.reason}: {receipt.detail}", warning=True)
+            if receipt.reason not in PASSING_REASONS:
+                state.failed = work.announcement
+                self._holdings.forget_pending(accepted=False)
+        if not work.reported:
+            work.reported = True
+            work.receipt_at_s = state.idle_since_s = state.now_s
+            self._out.add(Measure(work.run_id, work.number))

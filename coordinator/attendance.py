@@ -1,11 +1,12 @@
 """Agents come, go and ask: who is there, and what each is told. Their updates are `deliveries.py`'s."""
 
-from coordinator.events import AgentAsked, AgentSeen
+from coordinator.events import AgentAsked, AgentSeen, Publish
 from coordinator.members import Member
 from coordinator.outbox import Outbox
 from coordinator.phases import Phase
 from coordinator.run_state import RunState
 from schemas.errors import Reason
+from schemas.messages import AgentRequest
 from schemas.versions import CURRENT
 
 
@@ -37,18 +38,24 @@ class Attendance:
         member = self._admit(event.agent_id)
         if member is None:
             return
-        request, open_round = event.request, self._state.open
-        ours = open_round is not None and request.round is not None
-        if ours and open_round is not None and request.round is not None:
-            theirs = (request.round.run_id, request.round.round_number)
-            ours = theirs == (self._state.rules.run_id, open_round.number) and open_round.takes_part(event.agent_id)
-        if open_round is None or not ours or request.want == "state":
-            self._greet(event.agent_id, member, event.minor)
-        elif request.want == "model" and open_round.offer.blob_sha256 is None:
-            self._out.add(self._out.letters.model(open_round, event.agent_id))
+        wanted = self._wanted_model(event.agent_id, event.request)
+        if wanted:
+            self._arrive(member, event.minor)
+            self._out.add(*wanted)
         else:
-            chunks = self._out.letters.model_chunks(open_round, event.agent_id, request.first, request.count)
-            self._out.add(*chunks)
+            self._greet(event.agent_id, member, event.minor)
+
+    def _wanted_model(self, agent_id: str, request: AgentRequest) -> list[Publish]:
+        """The model or the pieces of it that a request asks for; none when there is no such thing for this agent."""
+        open_round, asked, letters = self._state.open, request.round, self._out.letters
+        if open_round is None or asked is None or not open_round.takes_part(agent_id):
+            return []
+        if (asked.run_id, asked.round_number) != (self._state.rules.run_id, open_round.number):
+            return []
+        if request.want == "chunks":
+            return letters.model_chunks(open_round, agent_id, request.first, request.count)
+        whole = request.want == "model" and open_round.offer.blob_sha256 is None
+        return [letters.model(open_round, agent_id)] if whole else []
 
     def _admit(self, agent_id: str) -> Member | None:
         member = self._state.members.admit(agent_id)
@@ -64,11 +71,14 @@ class Attendance:
 
     def _greet(self, agent_id: str, member: Member, minor: int) -> None:
         """An agent is there: tell it what is wanted from it now."""
-        self._state.members.arrive(member, min(minor, CURRENT.minor))
-        self._out.letters.minor = self._state.members.lowest_minor(CURRENT.minor)
+        self._arrive(member, minor)
         if self._state.phase is Phase.CLAIMING:
             return
         if self._state.open is not None and self._state.open.wants(agent_id):
             self._out.announce(agent_id)
         else:
             self._out.standing(agent_id)
+
+    def _arrive(self, member: Member, minor: int) -> None:
+        self._state.members.arrive(member, min(minor, CURRENT.minor))
+        self._out.letters.minor = self._state.members.lowest_minor(CURRENT.minor)

@@ -11,9 +11,6 @@ from typing import Any
 REMEMBERED_REPORTS = 8
 """How many of an agent's latest reports are acknowledged by number."""
 
-UNKNOWN = "unknown"
-"""Refusals of senders that are no member are counted under this name, so that strangers cost no memory."""
-
 
 @dataclass(slots=True)
 class Member:

@@ -5,9 +5,9 @@ from typing import Any
 
 from coordinator.events import Action, NoteRefusal, Record
 from coordinator.letters import Letters
-from coordinator.members import UNKNOWN
 from coordinator.run_state import RunState
 from schemas.errors import Reason
+from schemas.identifiers import UNKNOWN_ID
 from schemas.messages import ChunksWanted, CoordinatorStatus, Receipt, Standing
 from schemas.records import RunEvent, Tally
 
@@ -96,7 +96,7 @@ class Outbox:
 
     def refuse(self, agent_id: str, reason: Reason, detail: str) -> None:
         """Count a refusal, and have it logged."""
-        counted_as = agent_id if self.state.members.get(agent_id) else UNKNOWN
+        counted_as = agent_id if self.state.members.get(agent_id) else UNKNOWN_ID
         tally = self.refused.setdefault(counted_as, {})
         tally[reason.value] = tally.get(reason.value, 0) + 1
         self.add(NoteRefusal(agent_id, reason, detail, self.state.number))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from schemas.identifiers import UNKNOWN_ID
 from schemas.records import DeviceRecord, RoundRecord, RunEvent, Tally
 
 Record = RoundRecord | DeviceRecord | RunEvent
@@ -20,7 +21,6 @@ STRAGGLER_FACTOR = 1.25
 """A device counts as the straggler from this many times the others' median latency on."""
 
 _PRESENCE_ENDS = frozenset({"started", "resumed"})
-_NO_MEMBER = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +205,7 @@ def summarise_devices(records: Iterable[Record]) -> list[DeviceSummary]:
     for report in reports:
         by_agent.setdefault(report.agent_id, []).append(report)
     present = _present(events)
-    names = {*selected, *by_agent, *refused, *present} - {_NO_MEMBER}
+    names = {*selected, *by_agent, *refused, *present} - {UNKNOWN_ID}
     last_seen_at = _last_seen(events, reports)
     return [
         _summary(

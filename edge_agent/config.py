@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from schemas.identifiers import COORDINATOR_ID, AgentId
+from schemas.identifiers import AgentId
 from transport.settings import BrokerSection, FileSettings
 
 
@@ -28,10 +28,3 @@ class AgentConfig(FileSettings):
     model_path: Path | None = None
     threads: int = Field(1, ge=1, le=64)
     broker: BrokerSection = BrokerSection()
-
-    @field_validator("agent_id")
-    @classmethod
-    def _is_no_other_party(cls, agent_id: str) -> str:
-        if agent_id == COORDINATOR_ID:
-            raise ValueError(f"{agent_id!r} is the coordinator's own name: choose another one, such as 'room-1'")
-        return agent_id

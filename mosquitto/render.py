@@ -18,11 +18,8 @@ import jinja2
 
 from mosquitto.sizing import BrokerLimits
 from schemas.errors import ConfigError
-from schemas.identifiers import COORDINATOR_ID, checked_identifier
+from schemas.identifiers import COORDINATOR_ID, MONITOR_ID, checked_identifier
 from schemas.topics import Topics
-
-MONITOR_USER = "monitor"
-"""The user that may read statuses, reports and $SYS, and write nothing."""
 
 QUIET_LOG = ("error", "warning", "notice", "information")
 """Connections, refused clients and trouble."""
@@ -150,7 +147,7 @@ def render_acl(topic_prefix: str) -> str:
     return _template("acl.j2").render(
         topic_prefix=Topics(topic_prefix).prefix,
         coordinator_user=COORDINATOR_ID,
-        monitor_user=MONITOR_USER,
+        monitor_user=MONITOR_ID,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import Reason
-from schemas.identifiers import AgentId, RoundNumber, RunId, Sha256
+from schemas.identifiers import PartyId, RoundNumber, RunId, Sha256
 from schemas.versions import CURRENT, Since
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -239,7 +239,7 @@ class BlobHeader(WireMessage):
     kind: Literal["model", "update"]
     run_id: RunId
     round_number: RoundNumber
-    sender: AgentId
+    sender: PartyId
     base_sha256: Sha256
     num_examples: Count
     num_batches: Count

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from schemas.errors import ConfigError
-from schemas.identifiers import MAX_ROUND_NUMBER, is_identifier
+from schemas.identifiers import MAX_ROUND_NUMBER, is_agent_id, is_identifier
 
 MAX_CHUNK_INDEX = 1_000_000
 _ROOT: Final = "v1"
@@ -132,7 +132,8 @@ def _kind_of(levels: list[str]) -> Kind | None:
 
 def _parse_level(name: str, level: str) -> str | int | None:
     if name not in _LIMITS:
-        return level if is_identifier(level) else None
+        valid = is_agent_id(level) if name == "agent_id" else is_identifier(level)
+        return level if valid else None
     # No leading zeros or signs: one number has one topic.
     if not (level.isascii() and level.isdigit()) or len(level) > 7 or (level != "0" and level[0] == "0"):
         return None

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from coordinator.commands.conversation import Json, errors_in_one_line, print_document, talk, working
 from schemas.errors import ConfigError
-from schemas.identifiers import COORDINATOR_ID, checked_identifier
+from schemas.identifiers import checked_agent_id
 
 
 class Scheme(StrEnum):
@@ -89,9 +89,7 @@ def agent_names(text: str) -> list[str]:
         return [f"room-{number}" for number in range(1, int(text) + 1)]
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        checked_identifier(name, "--agents: agent id")
-        if name == COORDINATOR_ID:
-            raise ConfigError(f"--agents: {name!r} is the coordinator's own name")
+        checked_agent_id(name, "--agents: agent id")
     if len(set(names)) < len(names):
         raise ConfigError(f"--agents: an id stands there twice: {text}")
     return names

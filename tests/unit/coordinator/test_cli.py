@@ -277,7 +277,8 @@ def test_partition_does_not_replace_examples_unless_told(tmp_path: Path) -> None
     [
         ("a,Bath 2", "--agents: agent id 'Bath 2' is not valid"),
         ("a,a", "an id stands there twice"),
-        ("a,coordinator", "'coordinator' is the coordinator's own name"),
+        ("a,coordinator", "--agents: agent id 'coordinator' is the coordinator's own name"),
+        ("a,monitor", "'monitor' is the name of the broker's monitor"),
     ],
 )
 def test_partition_refuses_names_that_no_agent_can_have(tmp_path: Path, agents: str, expected: str) -> None:

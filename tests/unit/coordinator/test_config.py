@@ -102,6 +102,16 @@ def test_run_that_cannot_work_is_refused(options: dict[str, object], expected: s
     assert str(caught.value).startswith("command line: ")
 
 
-def test_agent_cannot_take_the_coordinators_name() -> None:
-    with pytest.raises(ConfigError, match="'coordinator' is the coordinator's own name"):
-        settings_from(AgentConfig, {"agent_id": "coordinator", "data_folder": "d", "state_folder": "s"})
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("coordinator", "the coordinator's own name"),
+        ("monitor", "the name of the broker's monitor"),
+        ("unknown", "the name under which strangers are counted"),
+    ],
+)
+def test_agent_cannot_take_a_name_that_means_somebody_else(name: str, whose: str) -> None:
+    with pytest.raises(ConfigError, match=f"agent_id: '{name}' is {whose}: choose another one, such as 'room-1'"):
+        settings_from(AgentConfig, {"agent_id": name, "data_folder": "d", "state_folder": "s"})
+    with pytest.raises(ConfigError, match=f"'{name}' is {whose}"):
+        settings_from(RunConfig, {"rounds.allowed_agents": ["room-1", name]})

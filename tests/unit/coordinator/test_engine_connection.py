@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -429,6 +430,33 @@ def test_agent_that_asks_for_the_model_of_another_round_is_told_what_is_wanted(n
     driver.ask("a", "model", number)
     assert not driver.payloads(Kind.AGENT_MODEL, "a")
     assert driver.invited() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("chunk_bytes", "asked"),
+    [
+        (4096, {"want": "model"}),  # it comes in chunks
+        (4096, {"want": "chunks", "first": 0, "count": 0}),
+        (4096, {"want": "chunks", "first": 99, "count": 1}),  # behind the last one
+        (2**20, {"want": "chunks", "first": 0, "count": 1}),  # it comes whole
+    ],
+)
+def test_agent_that_asks_for_what_is_not_there_is_told_what_is(chunk_bytes: int, asked: dict[str, Any]) -> None:
+    driver = EngineDriver(weights={"w": three(*range(3000))["w"]}, chunk_bytes=chunk_bytes)
+    driver.begin("a")
+    driver.forget()
+    driver.ask("a", round_number=1, **asked)
+    assert not driver.payloads(Kind.AGENT_MODEL, "a")
+    assert not driver.payloads(Kind.MODEL_CHUNK, "a")
+    assert driver.invited() == ["a"]
+
+
+def test_agent_that_was_given_up_is_selected_again_when_it_asks_for_the_model() -> None:
+    driver = EngineDriver(min_agents=1, max_attempts=9)
+    driver.begin("a")
+    driver.leave("a")
+    driver.ask("a", "model", 1)
+    assert driver.engine.members.eligible() == ["a"]
 
 
 def test_status_is_answered_with_the_invitation_while_the_update_is_wanted() -> None:

@@ -9,7 +9,6 @@ import jinja2
 import pytest
 
 from mosquitto.render import (
-    MONITOR_USER,
     BrokerSettings,
     PlainListener,
     TlsListener,
@@ -19,7 +18,7 @@ from mosquitto.render import (
 )
 from mosquitto.sizing import limits_for
 from schemas.errors import ConfigError
-from schemas.identifiers import COORDINATOR_ID
+from schemas.identifiers import COORDINATOR_ID, MONITOR_ID
 from schemas.topics import TO_AGENT, TO_COORDINATOR, Address, Kind, Topics
 
 LIMITS = limits_for(model_bytes=190_000, num_agents=5)
@@ -66,11 +65,11 @@ def may(access: str, user: str, topic: str, prefix: str = "fl") -> bool:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_acl_grants_each_topic_to_exactly_its_sender_and_receivers(kind: Kind, prefix: str) -> None:
     topic = Topics(prefix).build(Address(kind, "pi-1", "run-1", 3, 7))
-    readers = {user for user in ("pi-1", "pi-2", COORDINATOR_ID, MONITOR_USER) if may("read", user, topic, prefix)}
-    writers = {user for user in ("pi-1", "pi-2", COORDINATOR_ID, MONITOR_USER) if may("write", user, topic, prefix)}
+    readers = {user for user in ("pi-1", "pi-2", COORDINATOR_ID, MONITOR_ID) if may("read", user, topic, prefix)}
+    writers = {user for user in ("pi-1", "pi-2", COORDINATOR_ID, MONITOR_ID) if may("write", user, topic, prefix)}
 
     if kind in TO_COORDINATOR:
-        watched = {MONITOR_USER} if kind in (Kind.STATUS, Kind.REPORT) else set()
+        watched = {MONITOR_ID} if kind in (Kind.STATUS, Kind.REPORT) else set()
         # Its own status tells an agent whether another process uses its id.
         itself = {"pi-1"} if kind is Kind.STATUS else set()
         assert (writers, readers) == ({"pi-1"}, {COORDINATOR_ID} | watched | itself)
@@ -80,10 +79,10 @@ def test_acl_grants_each_topic_to_exactly_its_sender_and_receivers(kind: Kind, p
         # The agents' pattern holds for every user; it shows the coordinator only what it wrote itself.
         assert (writers, readers) == ({COORDINATOR_ID}, {"pi-1", "pi-2", COORDINATOR_ID})
     else:
-        assert (writers, readers) == ({COORDINATOR_ID}, {"pi-1", "pi-2", COORDINATOR_ID, MONITOR_USER})
+        assert (writers, readers) == ({COORDINATOR_ID}, {"pi-1", "pi-2", COORDINATOR_ID, MONITOR_ID})
 
 
-@pytest.mark.parametrize("user", [COORDINATOR_ID, MONITOR_USER])
+@pytest.mark.parametrize("user", [COORDINATOR_ID, MONITOR_ID])
 @pytest.mark.parametrize("kind", TO_COORDINATOR)
 def test_acl_keeps_other_users_from_posing_as_an_agent_of_their_name(user: str, kind: Kind) -> None:
     assert not may("write", user, Topics().build(Address(kind, user, "run-1", 3, 7)))

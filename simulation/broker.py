@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from simulation.filters import FilterTree
 from transport.ports import Message, SessionSpec
 
 
@@ -48,6 +49,7 @@ class Session:
     """What the broker knows of one client id.
 
     Attributes:
+        number: sessions are served in the order in which they were made.
         link: its connection, None while it is away (since `away_since_s`).
         unacknowledged: sent and not yet acknowledged, in order.
         waiting: not sent because the client is away.
@@ -55,6 +57,7 @@ class Session:
 
     spec: SessionSpec
     link: Link | None
+    number: int
     filters: dict[str, None] = field(default_factory=dict)
     unacknowledged: dict[Delivery, None] = field(default_factory=dict)
     waiting: deque[Delivery] = field(default_factory=deque)
@@ -75,8 +78,9 @@ class Broker:
     def __init__(self, max_queued_messages: int) -> None:
         self._max_queued_messages = max_queued_messages
         self._sessions: dict[str, Session] = {}
+        self._sessions_made = 0
         self._retained: dict[str, Publication] = {}
-        self._routes: dict[str, list[Session]] = {}  # topic -> subscribed sessions, until a subscription changes
+        self._subscriptions: FilterTree[Session] = FilterTree()
 
     def connect(self, spec: SessionSpec, link: Link, now_s: float) -> Session:
         """Accept a client; whoever was connected under its id is thrown out, without its will being published.
@@ -85,8 +89,10 @@ class Broker:
         """
         session = self._sessions.get(spec.name)
         if session is None or session.is_over(now_s):
-            session = self._sessions[spec.name] = Session(spec, link)
-            self._routes.clear()
+            if session is not None:
+                self._subscriptions.remove(session, session.filters)
+            self._sessions_made += 1
+            session = self._sessions[spec.name] = Session(spec, link, self._sessions_made)
             return session
         if session.link is not None:
             session.link.end("the broker closed the connection")
@@ -102,9 +108,11 @@ class Broker:
         for topic_filter in filters:
             if topic_filter not in session.filters:
                 session.filters[topic_filter] = None
-                self._routes.clear()
+                self._subscriptions.add(topic_filter, session)
+            wanted: FilterTree[Session] = FilterTree()
+            wanted.add(topic_filter, session)
             for topic, publication in self._retained.items():
-                if matches(topic_filter, topic):
+                if wanted.match(topic):
                     self._send(Delivery(session, publication, retain=True), now_s)
 
     def publish(self, publisher: str, message: Message, now_s: float) -> bool:
@@ -116,7 +124,7 @@ class Broker:
         elif message.retain:
             self._retained.pop(message.topic, None)
         matched = False
-        for session in self._subscribers(message.topic):
+        for session in sorted(self._subscriptions.match(message.topic), key=_number):
             if not session.is_over(now_s):
                 matched = True
                 self._send(Delivery(session, publication, retain=False), now_s)
@@ -149,17 +157,9 @@ class Broker:
         for session, _ in connected:
             self.publish(session.spec.name, session.spec.will, now_s)
         self._sessions.clear()
-        self._routes.clear()
+        self._subscriptions = FilterTree()
         if not keep_retained:
             self._retained.clear()
-
-    def _subscribers(self, topic: str) -> list[Session]:
-        route = self._routes.get(topic)
-        if route is None:
-            sessions = self._sessions.values()
-            route = [session for session in sessions if any(matches(f, topic) for f in session.filters)]
-            self._routes[topic] = route
-        return route
 
     def _send(self, delivery: Delivery, now_s: float) -> None:
         session, expires_at_s = delivery.session, delivery.publication.expires_at_s
@@ -177,15 +177,5 @@ class Broker:
         session.unacknowledged.clear()
 
 
-def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a topic filter with the wildcards `+` and `#` selects a topic (MQTT 5, 4.7)."""
-    if topic.startswith("$") and topic_filter[0] in "+#":
-        return False
-    levels = topic.split("/")
-    pattern = topic_filter.split("/")
-    for i, expected in enumerate(pattern):
-        if expected == "#":
-            return True
-        if i >= len(levels) or expected not in ("+", levels[i]):
-            return False
-    return len(levels) == len(pattern)
+def _number(session: Session) -> int:
+    return session.number

@@ -2,7 +2,13 @@
 
 import pytest
 
-from simulation.broker import matches
+from simulation.filters import FilterTree
+
+
+def selects(topic_filter: str, topic: str) -> bool:
+    tree: FilterTree[str] = FilterTree()
+    tree.add(topic_filter, "somebody")
+    return tree.match(topic) == {"somebody"}
 
 
 @pytest.mark.parametrize(
@@ -22,7 +28,7 @@ from simulation.broker import matches
     ],
 )
 def test_filter_selects_topic(topic_filter: str, topic: str) -> None:
-    assert matches(topic_filter, topic)
+    assert selects(topic_filter, topic)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +46,22 @@ def test_filter_selects_topic(topic_filter: str, topic: str) -> None:
     ],
 )
 def test_filter_leaves_topic_out(topic_filter: str, topic: str) -> None:
-    assert not matches(topic_filter, topic)
+    assert not selects(topic_filter, topic)
+
+
+def test_everybody_with_a_matching_filter_is_found_once() -> None:
+    tree: FilterTree[str] = FilterTree()
+    for who, topic_filter in [("a", "x/+"), ("a", "x/y"), ("b", "#"), ("c", "x/z"), ("d", "x/y/#")]:
+        tree.add(topic_filter, who)
+
+    assert tree.match("x/y") == {"a", "b", "d"}
+
+
+def test_removed_subscriber_is_not_found_and_others_stay() -> None:
+    tree: FilterTree[str] = FilterTree()
+    for who in ("a", "b"):
+        tree.add("x/+", who)
+
+    tree.remove("a", ["x/+"])
+
+    assert tree.match("x/y") == {"b"}

@@ -12,7 +12,9 @@ from coordinator.events import NoteRefusal
 from coordinator.summary import num_refused
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
 
-_QUIET_EVENTS = frozenset({"started", "agent-online", "target-reached"})
+_QUIET_EVENTS = frozenset(
+    {"started", "agent-online", "target-reached", "round-opened", "broker-connected", "broker-lost"}
+)
 _COLOURS = {"finished": "green", "aborted": "red"}
 
 

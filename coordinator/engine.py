@@ -196,6 +196,8 @@ class RoundEngine:
 
     def _on_connection_gained(self, event: ConnectionGained) -> None:
         outage_s = 0.0 if self._run.connected else self._run.now_s - self._run.lost_at_s
+        if not self._run.connected:
+            self._out.event("broker-connected", "")
         self._run.connected = True
         if self.phase is Phase.OFFLINE:
             # A chunk and its header must fit one packet of this broker.
@@ -225,6 +227,7 @@ class RoundEngine:
         if self._run.connected:
             self._run.connected = False
             self._run.lost_at_s = self._run.now_s
+            self._out.event("broker-lost", "")
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
         defeat = self._claim.on_coordinator_seen(event)

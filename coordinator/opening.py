@@ -31,6 +31,7 @@ class Opening:
         selected = self._select(state.members.eligible(), state.rules, state.round_number + 1)
         state.open = open_round = self._make(selected)
         state.move(Phase.COLLECTING)
+        self._out.event("round-opened", f"{len(selected)} devices asked")
         self._send_model(open_round, selected)
         for agent_id in selected:
             self._out.announce(agent_id)

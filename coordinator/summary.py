@@ -4,8 +4,9 @@ Pure functions over records. Everything that shows a run (`show`, `devices`, the
 from here, so that they agree.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -20,7 +21,12 @@ PHASES = ("broadcast_s", "wait_s", "aggregate_s", "checkpoint_s", "evaluate_s")
 STRAGGLER_FACTOR = 1.25
 """A device counts as the straggler from this many times the others' median latency on."""
 
-_PRESENCE_ENDS = frozenset({"started", "resumed"})
+PRESENCE_ENDS = frozenset({"started", "resumed"})
+"""Events at which the coordinator knows of nobody."""
+
+
+_MEANS = ("latency_s", "download_s", "train_s", "upload_s", "idle_s")
+_TOTALS = ("payload_bytes_up", "payload_bytes_down", "packet_bytes_up", "packet_bytes_down")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,85 @@ class RunTotals:
     train_s_per_device: float
     packet_bytes_up_per_device: float
     packet_bytes_down_per_device: float
+
+
+class DeviceTally:
+    """One device's reports, added up one by one, in memory that does not grow with them."""
+
+    def __init__(self) -> None:
+        self.num_reports = 0
+        self._sums = dict.fromkeys((*_MEANS, *_TOTALS), 0.0)
+        self._throttled_reports = 0
+        self._examples: int | None = None
+        self._peak_rss_bytes: int | None = None
+        self._temperature_c: float | None = None
+        self._max_temperature_c = -math.inf
+
+    def add(self, record: DeviceRecord) -> None:
+        """Count a report."""
+        report = record.report
+        self._count(record, 1)
+        self._examples = report.examples
+        self._peak_rss_bytes = max(report.peak_rss_bytes, self._peak_rss_bytes or 0)
+        if report.cpu_temperature_c is not None:
+            self._temperature_c = report.cpu_temperature_c
+            self._max_temperature_c = max(report.cpu_temperature_c, self._max_temperature_c)
+
+    def replace(self, old: DeviceRecord, new: DeviceRecord) -> None:
+        """Count a report that was recorded again instead of the first time; the highest of both stays the highest."""
+        self._count(old, -1)
+        self.add(new)
+
+    def mean(self, name: str) -> float | None:
+        """The mean of one of the report's durations, or of `latency_s`."""
+        return self._sums[name] / self.num_reports if self.num_reports else None
+
+    @property
+    def packet_bytes(self) -> int:
+        """Sent and received."""
+        return int(self._sums["packet_bytes_up"] + self._sums["packet_bytes_down"])
+
+    def summary(  # noqa: PLR0913 - what is known of a device besides its reports
+        self,
+        *,
+        agent_id: str,
+        online: bool,
+        last_seen_at: float | None,
+        rounds_selected: int,
+        rounds_accepted: int,
+        refused: dict[str, int],
+    ) -> DeviceSummary:
+        """These reports and what else is known."""
+        return DeviceSummary(
+            agent_id=agent_id,
+            online=online,
+            last_seen_at=last_seen_at,
+            rounds_selected=rounds_selected,
+            rounds_accepted=rounds_accepted,
+            examples=self._examples,
+            download_s=self.mean("download_s"),
+            train_s=self.mean("train_s"),
+            upload_s=self.mean("upload_s"),
+            idle_s=self.mean("idle_s"),
+            latency_s=self.mean("latency_s"),
+            train_total_s=self._sums["train_s"],
+            payload_bytes_up=int(self._sums["payload_bytes_up"]),
+            payload_bytes_down=int(self._sums["payload_bytes_down"]),
+            packet_bytes_up=int(self._sums["packet_bytes_up"]),
+            packet_bytes_down=int(self._sums["packet_bytes_down"]),
+            peak_rss_bytes=self._peak_rss_bytes,
+            cpu_temperature_c=self._temperature_c,
+            max_cpu_temperature_c=self._max_temperature_c if self._temperature_c is not None else None,
+            throttled_reports=self._throttled_reports,
+            refused=refused,
+        )
+
+    def _count(self, record: DeviceRecord, sign: int) -> None:
+        self.num_reports += sign
+        for name in (*_MEANS[1:], *_TOTALS):
+            self._sums[name] += sign * getattr(record.report, name)
+        self._sums["latency_s"] += sign * latency_s(record)
+        self._throttled_reports += sign * (record.report.throttled is True)
 
 
 def rounds_of(records: Iterable[Record]) -> list[RoundRecord]:
@@ -201,15 +286,14 @@ def summarise_devices(records: Iterable[Record]) -> list[DeviceSummary]:
     selected = Counter(agent_id for record in rounds for agent_id in record.selected)
     accepted = Counter(agent_id for record in rounds for agent_id in record.accepted)
     refused = _refused_by_agent(rounds)
-    by_agent: dict[str, list[DeviceRecord]] = {}
+    tallies: dict[str, DeviceTally] = {}
     for report in reports:
-        by_agent.setdefault(report.agent_id, []).append(report)
+        tallies.setdefault(report.agent_id, DeviceTally()).add(report)
     present = _present(events)
-    names = {*selected, *by_agent, *refused, *present} - {UNKNOWN_ID}
+    names = {*selected, *tallies, *refused, *present} - {UNKNOWN_ID}
     last_seen_at = _last_seen(events, reports)
     return [
-        _summary(
-            by_agent.get(name, []),
+        tallies.get(name, DeviceTally()).summary(
             agent_id=name,
             online=present.get(name, False),
             last_seen_at=last_seen_at.get(name),
@@ -244,43 +328,6 @@ def total(records: Iterable[Record]) -> RunTotals:
     )
 
 
-def _summary(  # noqa: PLR0913 - what is known of a device besides its reports
-    records: Sequence[DeviceRecord],
-    *,
-    agent_id: str,
-    online: bool,
-    last_seen_at: float | None,
-    rounds_selected: int,
-    rounds_accepted: int,
-    refused: dict[str, int],
-) -> DeviceSummary:
-    reports = [record.report for record in records]
-    temperatures = [r.cpu_temperature_c for r in reports if r.cpu_temperature_c is not None]
-    return DeviceSummary(
-        agent_id=agent_id,
-        online=online,
-        last_seen_at=last_seen_at,
-        rounds_selected=rounds_selected,
-        rounds_accepted=rounds_accepted,
-        examples=reports[-1].examples if reports else None,
-        download_s=_mean(r.download_s for r in reports),
-        train_s=_mean(r.train_s for r in reports),
-        upload_s=_mean(r.upload_s for r in reports),
-        idle_s=_mean(r.idle_s for r in reports),
-        latency_s=_mean(latency_s(record) for record in records),
-        train_total_s=sum(r.train_s for r in reports),
-        payload_bytes_up=sum(r.payload_bytes_up for r in reports),
-        payload_bytes_down=sum(r.payload_bytes_down for r in reports),
-        packet_bytes_up=sum(r.packet_bytes_up for r in reports),
-        packet_bytes_down=sum(r.packet_bytes_down for r in reports),
-        peak_rss_bytes=max((r.peak_rss_bytes for r in reports), default=None),
-        cpu_temperature_c=temperatures[-1] if temperatures else None,
-        max_cpu_temperature_c=max(temperatures, default=None),
-        throttled_reports=sum(r.throttled is True for r in reports),
-        refused=refused,
-    )
-
-
 def _refused_by_agent(rounds: Iterable[RoundRecord]) -> dict[str, dict[str, int]]:
     out: dict[str, dict[str, int]] = {}
     for reason, by_agent in refusals(rounds).items():
@@ -293,7 +340,7 @@ def _present(events: Iterable[RunEvent]) -> dict[str, bool]:
     """Who was there at the end of the record; a coordinator that starts knows of nobody."""
     present: dict[str, bool] = {}
     for event in events:
-        if event.name in _PRESENCE_ENDS:
+        if event.name in PRESENCE_ENDS:
             present = dict.fromkeys(present, False)
         elif event.agent_id is not None and event.name in ("agent-online", "agent-offline"):
             present[event.agent_id] = event.name == "agent-online"

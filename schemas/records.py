@@ -89,8 +89,8 @@ class RunEvent(Part):
     """Something that happened to a run and that a person may want to know.
 
     Attributes:
-        name: `started`, `resumed`, `agent-online`, `agent-offline`, `agent-silent`, `round-repeated`,
-            `target-reached`, `finished`, `aborted`.
+        name: `started`, `resumed`, `broker-connected`, `broker-lost`, `agent-online`, `agent-offline`,
+            `agent-silent`, `round-opened`, `round-repeated`, `target-reached`, `finished`, `aborted`, `stopped`.
         detail: one sentence.
     """
 

@@ -22,7 +22,7 @@ from coordinator.study import StudyResult, study_result
 _LEFT_OUT = frozenset({"run_id", "environment", "username", "password_file", "ca", "cert", "key", "token_file", "user"})
 """Of the configuration: what stands elsewhere in the report, and who has which secret."""
 
-_QUIET_EVENTS = frozenset({"started", "agent-online"})
+_QUIET_EVENTS = frozenset({"started", "agent-online", "round-opened", "broker-connected"})
 
 
 @dataclass(frozen=True, slots=True)

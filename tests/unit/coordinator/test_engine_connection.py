@@ -477,3 +477,20 @@ def test_status_in_a_newer_minor_is_read() -> None:
     driver.handle(AgentSeen("a", decoded.message, decoded.version.minor))
     assert driver.invited() == ["a"]
     assert not [action for action in driver.done if isinstance(action, Evaluate)]
+
+
+def test_record_says_when_the_broker_went_and_came_and_when_a_round_opened() -> None:
+    driver = EngineDriver(min_agents=2, deadline_s=60.0)
+    driver.begin("a", "b")
+    (opened,) = driver.events("round-opened")
+    driver.wait(5.0)
+    driver.disconnect()
+    driver.disconnect()
+    driver.wait(5.0)
+    driver.connect()
+    driver.connect()
+
+    assert (opened.round_number, opened.detail) == (1, "2 devices asked")
+    assert len(driver.events("broker-connected")) == 2
+    (lost,) = driver.events("broker-lost")
+    assert driver.events("broker-connected")[1].at == lost.at + 5.0

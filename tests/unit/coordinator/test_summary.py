@@ -3,6 +3,7 @@
 import pytest
 
 from coordinator.summary import (
+    DeviceTally,
     Record,
     Straggler,
     find_straggler,
@@ -30,6 +31,17 @@ def test_device_means_and_totals_are_over_its_reports() -> None:
     assert (device.packet_bytes_up, device.packet_bytes_down) == (400, 1700)
     assert (device.cpu_temperature_c, device.max_cpu_temperature_c, device.throttled_reports) == (45.5, 50.0, 1)
     assert device.examples == 100
+
+
+def test_report_that_was_recorded_again_counts_once_in_a_tally() -> None:
+    tally = DeviceTally()
+    first, again = reported(1, "a", 2.0, train_s=1.0), reported(1, "a", None, train_s=4.0, upload_s=0.0)
+    tally.add(first)
+    tally.replace(first, again)
+    tally.add(reported(2, "a", 3.75, train_s=2.0))
+
+    assert (tally.num_reports, tally.mean("train_s"), tally.mean("latency_s")) == (2, 3.0, 4.0)
+    assert tally.packet_bytes == 2 * (1000 + 850)
 
 
 def test_device_that_never_reported_is_listed_without_numbers() -> None:

@@ -2,7 +2,8 @@
 
 `ExactMean` is FedAvg's aggregation step in integers on a fixed grid, where addition is associative: any order and
 any tree of partial sums give the same bytes. `inspect` measures an update before it is let in. Which updates
-count, and when a round closes, is the engine's decision, not this module's.
+count, and when a round closes, is the engine's decision, not this module's. What withstands attackers is in
+`robust.py`.
 """
 
 import math
@@ -225,7 +226,7 @@ def inspect(weights: Weights, reference: Weights) -> Inspection:
     if magnitudes is None:
         return Inspection(False, math.inf, math.inf, weights, None)
     max_abs = float(max(magnitudes.values(), default=0.0))
-    return Inspection(True, _distance(weights, reference), max_abs, weights, _on_grid(magnitudes))
+    return Inspection(True, distance(weights, reference), max_abs, weights, _on_grid(magnitudes))
 
 
 def _placeholder(name: str, array: Array) -> Array:
@@ -274,7 +275,7 @@ def _grid_magnitudes(weights: Weights) -> dict[str, int] | None:
     return None if magnitudes is None else _on_grid(magnitudes)
 
 
-def _distance(weights: Weights, reference: Weights) -> float:
+def distance(weights: Weights, reference: Weights) -> float:
     """||weights - reference||_2 over the floating-point tensors; infinite where it is beyond float64.
 
     In float32 where its range allows. What underflows there is below a tenth of a thousandth of a sum above 1e-20.

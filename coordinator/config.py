@@ -1,6 +1,7 @@
 """The configuration of a run: a TOML file, checked key by key, and the rules that the round engine needs from it."""
 
 import difflib
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
@@ -9,11 +10,14 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from coordinator.influx import InfluxSettings
+from coordinator.robust import fewest_updates
 from coordinator.rules import MIB, RoundRules
+from coordinator.strategies import AGGREGATIONS, MEAN, Aggregation
 from learning.strategies.presets import Recipe, expand, names
 from schemas.errors import ConfigError
 from schemas.identifiers import AgentId, RunId
 from schemas.messages import TrainingPlan
+from schemas.weights import Weights
 from transport.settings import BrokerSection, FileSettings, Section
 
 CODECS = ("fp32",)
@@ -65,6 +69,27 @@ class TrainingSection(Section):
     def recipe(self) -> Recipe:
         """What the strategy's name stands for, with the numbers given here."""
         return expand(self.strategy, self.local_batches, self.learning_rate, self.options)
+
+
+class AggregationSection(Section):
+    """`[aggregation]`: how a round's updates are put together (docs/strategies.md, "Robust aggregation").
+
+    Attributes:
+        rule: `mean`, FedAvg's, or one that wrong or malicious agents cannot ruin.
+        attackers: how many of a round's updates may be wrong; for `trimmed-mean`, `krum` and `multi-krum`.
+        max_norm: of `norm-clipping`; the median of the round's norms when not given.
+        max_memory_mib: for the updates that all rules but `mean` keep until a round closes.
+    """
+
+    rule: str = MEAN
+    attackers: int = Field(1, ge=0, le=100_000)
+    max_norm: float | None = Field(None, gt=0)
+    max_memory_mib: int = Field(1024, ge=1, le=1_048_576)
+
+    @field_validator("rule")
+    @classmethod
+    def _rule_is_known(cls, name: str) -> str:
+        return _one_of(AGGREGATIONS, name, "aggregation")
 
 
 class RoundsSection(Section):
@@ -127,9 +152,46 @@ class RunConfig(FileSettings):
     threads: int = Field(1, ge=1, le=64)
     broker: BrokerSection = BrokerSection()
     training: TrainingSection = TrainingSection()
+    aggregation: AggregationSection = AggregationSection()
     rounds: RoundsSection = RoundsSection()
     data: DataSection = DataSection()
     influx: InfluxSettings | None = None
+
+    @model_validator(mode="after")
+    def _rounds_are_large_enough_for_the_rule(self) -> "RunConfig":
+        section = self.aggregation
+        fewest = fewest_updates(section.rule, section.attackers)
+        if self.rounds.min_updates < fewest:
+            raise ValueError(
+                f"aggregation {section.rule!r} withstands {section.attackers} attackers in rounds of at least {fewest} "
+                f"updates, but rounds.min_updates is {self.rounds.min_updates}"
+            )
+        return self
+
+    def put_together(self, model: Weights) -> Aggregation:
+        """How updates of this model are put together.
+
+        Raises:
+            ConfigError: the memory for them is too small for the smallest round that the configuration allows.
+        """
+        section, rounds = self.aggregation, self.rounds
+        aggregation = Aggregation(
+            rule=section.rule,
+            attackers=section.attackers,
+            max_norm=section.max_norm,
+            max_memory_bytes=section.max_memory_mib * MIB,
+        )
+        known = max(rounds.min_agents, len(rounds.allowed_agents or ()))
+        agents = max(rounds.min_updates, len(rounds.required_agents), math.ceil(rounds.fraction * known))
+        most = aggregation.max_updates(model)
+        if most is not None and most < agents:
+            size = sum(array.nbytes for array in model.values())
+            raise ConfigError(
+                f"aggregation {section.rule!r} keeps all updates of a round: {agents} agents of {size:,} bytes each "
+                f"are {math.ceil(agents * size / MIB):,} MiB, but aggregation.max_memory_mib is "
+                f"{section.max_memory_mib:,}"
+            )
+        return aggregation
 
     @property
     def plan(self) -> TrainingPlan:

@@ -37,6 +37,7 @@ class DemoSettings:
         devices: agent processes, named room-1, room-2 and so on.
         data: folder of MNIST; looked for in the usual places when None.
         strategy, codec: how updates are put together and how they are sent.
+        aggregation: what puts updates together: `mean`, or a rule that withstands attackers.
         alpha: of the Dirichlet partition.
     """
 
@@ -52,6 +53,7 @@ class DemoSettings:
     model: str = "cnn"
     strategy: str = "fedavg"
     codec: str = "fp32"
+    aggregation: str = "mean"
     seed: int = 1
     data: Path | None = None
 
@@ -170,6 +172,7 @@ def demo_config(settings: DemoSettings, dataset: str, run_id: str, broker: Mappi
             "training.strategy": settings.strategy,
             "training.codec": settings.codec,
             "training.seed": settings.seed,
+            "aggregation.rule": settings.aggregation,
             "rounds.count": settings.rounds,
             "rounds.target_accuracy": settings.target_accuracy,
             "rounds.min_agents": settings.devices,

@@ -13,7 +13,7 @@ from coordinator import checkpoints
 from coordinator.config import RunConfig
 from coordinator.engine import RoundEngine
 from coordinator.run_folder import RunFolder, new_run_id
-from coordinator.selection import Selector, select
+from coordinator.selection import Selector, at_most, select
 from coordinator.service import CoordinatorService, Observer, Outside, Score
 from coordinator.store import FolderStore
 from coordinator.strategies import make_strategy
@@ -95,6 +95,7 @@ def prepare(config: RunConfig) -> tuple[Callable[[Weights], Score], Weights]:
     training = config.training
     module = initial_model(training.model, training.seed, training.recipe.make(), training.model_path)
     weights = get_weights(module)
+    config.put_together(weights)  # is refused before anything is sent, if at all
     if config.data.dataset == "none":
         return lambda _weights: Score(0.0, 0.0), weights
     from learning.datasets import load_dataset  # noqa: PLC0415
@@ -129,13 +130,15 @@ def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selecto
     recorded = [record for record in folder.records(("round",)) if isinstance(record, RoundRecord)]
     _check_restorable(folder, checkpoint, recorded)
     allowed = config.rounds.allowed_agents
+    aggregation = config.put_together(weights)
+    most = aggregation.max_updates(weights)
     engine = RoundEngine(
         config.rules(folder.run_id),
-        make_strategy(config.plan),
+        make_strategy(config.plan, aggregation),
         checkpoint.weights if checkpoint else weights,
         session=new_session(),
         allowed=frozenset(allowed) if allowed is not None else None,
-        selector=selector,
+        selector=selector if most is None else at_most(most, selector),
     )
     if checkpoint is not None:
         last = next((r for r in reversed(recorded) if r.round_number == checkpoint.round_number), None)

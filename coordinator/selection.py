@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,3 +27,16 @@ def select(eligible: Sequence[str], rules: RoundRules, round_number: int) -> lis
     else:
         chosen.update(others)
     return sorted(chosen)
+
+
+def at_most(most: int, selector: Selector = select) -> Selector:
+    """The agents that `selector` chooses, or as many of them as there is room for: the required ones first."""
+
+    def limited(eligible: Sequence[str], rules: RoundRules, round_number: int) -> list[str]:
+        chosen = selector(eligible, rules, round_number)
+        if len(chosen) <= most:
+            return chosen
+        # A fraction of most / len(chosen), rounded up, could be one more.
+        return select(chosen, replace(rules, fraction=1 / len(chosen), min_updates=most), round_number)
+
+    return limited

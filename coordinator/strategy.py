@@ -4,6 +4,7 @@ The steps themselves are in `learning.strategies`, beside the agents' halves. Th
 saved with every checkpoint, so that a resumed run goes on exactly where it was.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from coordinator.aggregation import ExactMean, Inspection
@@ -44,11 +45,17 @@ class Strategy(Protocol):
         """Move the global model, given the round's aggregate. The first round has an empty state."""
 
 
-class MeanThenStep:
-    """Every strategy so far: an exact weighted mean of the updates, then the method's own step."""
+class AggregateThenStep:
+    """Every strategy so far: the updates put together, then the method's own step.
 
-    def __init__(self, method: Method) -> None:
+    Args:
+        method: the strategy.
+        aggregator: makes an empty aggregator for a round's model.
+    """
+
+    def __init__(self, method: Method, aggregator: Callable[[Weights], Aggregator] = ExactMean) -> None:
         self._method = method
+        self._aggregator = aggregator
 
     @property
     def name(self) -> str:
@@ -56,8 +63,8 @@ class MeanThenStep:
         return self._method.name
 
     def aggregator(self, model: Weights) -> Aggregator:
-        """An exact weighted mean."""
-        return ExactMean(model)
+        """An empty aggregator: FedAvg's exact weighted mean unless another one was asked for."""
+        return self._aggregator(model)
 
     def step(self, model: Weights, aggregate: Weights, state: State) -> Step:
         """The method's coordinator half."""

@@ -7,7 +7,7 @@ the same bytes as in a run over a broker on the same kind of machine with as man
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from coordinator.strategies import make_strategy
+from coordinator.strategies import Aggregation, make_strategy
 from learning.datasets import Examples
 from learning.evaluation import evaluate
 from learning.initialisation import initial_model
@@ -17,9 +17,13 @@ from learning.partition import partition
 from learning.seeding import stable_seed
 from learning.strategies.presets import Recipe
 from learning.strategies.strategy import State
+from schemas.codecs import parse_codec
 from schemas.errors import PayloadError
 from schemas.messages import TrainingPlan
 from schemas.weights import Weights
+from simulation.compression import PLAIN, Codecs, Downlink, Sent, Uplink, difference, total
+
+MEAN = Aggregation()
 
 
 def everybody(_round_number: int, num_agents: int) -> list[int]:
@@ -59,6 +63,8 @@ class Experiment:
     model: str = "cnn"
     present: Callable[[int, int], list[int]] = everybody
     stop_at: float = 1.0
+    codecs: Codecs = PLAIN
+    aggregation: Aggregation = MEAN
 
     @property
     def plan(self) -> TrainingPlan:
@@ -74,6 +80,21 @@ class Experiment:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One round.
+
+    Attributes:
+        weights: the global model after it.
+        bytes_down: of the tensors of the broadcast that opened it, 0 in round 1, whose model is derived from the seed.
+        bytes_up: of the tensors of one update, mean over the agents.
+    """
+
+    weights: Weights
+    bytes_down: int
+    bytes_up: float
+
+
 def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]:
     """The accuracy on `judge` after each round, until the last or `stop_at`, or until training has diverged.
 
@@ -82,35 +103,47 @@ def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]
     """
     module = initial_model(experiment.model, experiment.seed, experiment.recipe.make())
     accuracies: list[float] = []
-    for weights in models(experiment, train):
-        accuracies.append(evaluate(module, weights, judge).accuracy)
+    for played in play(experiment, train):
+        accuracies.append(evaluate(module, played.weights, judge).accuracy)
         if accuracies[-1] >= experiment.stop_at:
             break
     return accuracies
 
 
-def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
-    """The global model after each round; no more once an update is one that the coordinator would refuse."""
-    plan, count = experiment.plan, experiment.num_agents
-    parts = partition(train.labels, count, experiment.scheme, experiment.seed, experiment.alpha)
+def play(experiment: Experiment, train: Examples) -> Iterator[Played]:
+    """Round after round; no more once an update is one that the coordinator would refuse."""
+    plan, count, seed = experiment.plan, experiment.num_agents, experiment.seed
+    parts = partition(train.labels, count, experiment.scheme, seed, experiment.alpha)
     learners = [Learner(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
-    strategy = make_strategy(plan)
+    strategy = make_strategy(plan, experiment.aggregation)
     weights: Weights = get_weights(initial_model(plan.model, plan.seed, experiment.recipe.make()))
+    downlink = Downlink(parse_codec(experiment.codecs.down), seed, weights)
+    uplinks = [Uplink(parse_codec(experiment.codecs.up), seed, f"room-{i}") for i in range(1, count + 1)]
     state: State = {}
     carries: list[State] = [{}] * count
     carried = [0] * count
     for number in range(1, experiment.rounds + 1):
+        broadcast = downlink.send(weights, number) if number > 1 else Sent(weights, 0)
+        base = broadcast.decoded
         mean = strategy.aggregator(weights)
+        sizes = []
         for agent in experiment.present(number, count):
-            outcome = learners[agent].train(plan, number, weights, carries[agent], carried[agent])
+            outcome = learners[agent].train(plan, number, base, carries[agent], carried[agent])
             try:
-                mean.add(outcome.result.weights, outcome.result.num_examples)
+                sent = uplinks[agent].send(outcome.result.weights, base, number)
+                mean.add(moved(weights, base, sent.decoded), outcome.result.num_examples)
             except PayloadError:
                 return
+            sizes.append(sent.tensor_bytes)
             carries[agent], carried[agent] = outcome.carry, number
         step = strategy.step(weights, mean.result(), state)
         weights, state = step.weights, step.state
-        yield weights
+        yield Played(weights, broadcast.tensor_bytes, sum(sizes) / len(sizes))
+
+
+def moved(weights: Weights, base: Weights, update: Weights) -> Weights:
+    """The model moved as an update moved the base that agents hold, which is the model itself in a plain run."""
+    return update if base is weights else total(weights, difference(update, base))
 
 
 def rounds_to(accuracies: list[float], target: float) -> int | None:

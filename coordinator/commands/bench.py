@@ -155,6 +155,26 @@ def simulate(
     _measure("simulate", {"agents": counts, "updates": updates, "quick": quick}, out, json_output)
 
 
+@bench_app.command()
+def poisoning(
+    aggregations: Annotated[str, typer.Option(help="mean, median, ..., with commas; all when not given.")] = "",
+    partitions: Annotated[str, typer.Option(help="iid, digit-pairs, with a comma.")] = "iid,digit-pairs",
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 1, 2, ...")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each run.")] = 10,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Accuracy with one malicious agent of five for FedAvg's mean and for robust aggregation, simulated.
+
+    Example: coordinator bench poisoning --aggregations mean,median --seeds 1
+    """
+    options = {"partitions": _words(partitions), "seeds": seeds, "rounds": rounds, "quick": quick}
+    if aggregations:
+        options["aggregations"] = _words(aggregations)
+    _measure("poisoning", options, out, json_output)
+
+
 def _measure(name: str, options: dict[str, Any], out: Path, json_output: bool) -> None:
     """Run one benchmark and show what came of it."""
     from benchmarks import output

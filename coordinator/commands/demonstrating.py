@@ -52,6 +52,9 @@ def demo(
     ] = None,
     strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
     codec: Annotated[str, typer.Option(help="How weights are encoded on the wire.")] = "fp32",
+    aggregation: Annotated[
+        str, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
+    ] = "mean",
     model: Annotated[
         DemoModel, typer.Option(help="mlp: MNIST in colour, flat; lstm: synthetic sequences.")
     ] = DemoModel.CNN,
@@ -85,6 +88,7 @@ def demo(
         model=model.value,
         strategy=strategy,
         codec=codec,
+        aggregation=aggregation,
         seed=seed,
         data=data,
     )

@@ -43,6 +43,9 @@ def run_command(
     target_accuracy: Annotated[float | None, typer.Option(help="End at the round that reaches it, 0 to 1.")] = None,
     strategy: Annotated[str | None, typer.Option(help="How updates become the next model.")] = None,
     codec: Annotated[str | None, typer.Option(help="How weights are encoded on the wire.")] = None,
+    aggregation: Annotated[
+        str | None, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="cnn, mlp, lstm, or module:callable.")] = None,
     local_batches: Annotated[int | None, typer.Option(help="E: batches that each device trains per round.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="B: examples of a batch.")] = None,
@@ -72,6 +75,7 @@ def run_command(
         "rounds.deadline_s": deadline_s,
         "training.strategy": strategy,
         "training.codec": codec,
+        "aggregation.rule": aggregation,
         "training.model": model,
         "training.local_batches": local_batches,
         "training.batch_size": batch_size,

@@ -46,6 +46,9 @@ def simulate(
     ] = None,
     strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
     codec: Annotated[str, typer.Option(help="How weights are encoded on the wire.")] = "fp32",
+    aggregation: Annotated[
+        str, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
+    ] = "mean",
     model: Annotated[
         DemoModel, typer.Option(help="mlp: MNIST in colour, flat; lstm: synthetic sequences.")
     ] = DemoModel.CNN,
@@ -88,6 +91,7 @@ def simulate(
             model=model.value,
             strategy=strategy,
             codec=codec,
+            aggregation=aggregation,
             seed=seed,
             data=data,
         )

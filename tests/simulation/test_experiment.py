@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from coordinator.config import RunConfig
+from coordinator.strategies import Aggregation
 from learning.datasets import Examples, load_dataset
 from learning.partition import partition
 from learning.strategies.presets import expand
 from schemas.weights import digest
-from simulation.experiment import Experiment, all_but_one, models, rounds_to, run
+from simulation.experiment import Experiment, all_but_one, play, rounds_to, run
 from simulation.runner import simulate
 from transport.settings import settings_from
 
@@ -25,8 +26,12 @@ def digits() -> Examples:
     return load_dataset("digits").train
 
 
-@pytest.mark.parametrize("name", ["best", "best-iid", "fedadam"])
-def test_experiment_and_simulated_run_end_with_the_same_bytes(name: str, digits: Examples, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "rule"), [("best", "mean"), ("best-iid", "median"), ("fedadam", "trimmed-mean"), ("best", "norm-clipping")]
+)
+def test_experiment_and_simulated_run_end_with_the_same_bytes(
+    name: str, rule: str, digits: Examples, tmp_path: Path
+) -> None:
     config = settings_from(
         RunConfig,
         {
@@ -34,6 +39,7 @@ def test_experiment_and_simulated_run_end_with_the_same_bytes(name: str, digits:
             "training.strategy": name,
             "training.local_batches": 3,
             "training.seed": 7,
+            "aggregation.rule": rule,
             "rounds.count": 3,
             "rounds.min_agents": 3,
             "rounds.min_updates": 3,
@@ -45,8 +51,15 @@ def test_experiment_and_simulated_run_end_with_the_same_bytes(name: str, digits:
 
     simulated = simulate(config, rooms)
 
-    experiment = Experiment(recipe=expand(name, 3), local_batches=3, num_agents=3, rounds=3, seed=7)
-    assert digest(list(models(experiment, digits))[-1]) == simulated.model_sha256
+    experiment = Experiment(
+        recipe=expand(name, 3),
+        local_batches=3,
+        num_agents=3,
+        rounds=3,
+        seed=7,
+        aggregation=Aggregation(rule=rule),
+    )
+    assert digest(list(play(experiment, digits))[-1].weights) == simulated.model_sha256
 
 
 def test_run_stops_at_the_accuracy_that_was_asked_for(digits: Examples) -> None:

@@ -34,7 +34,7 @@ from coordinator.events import (
     UpdateArrived,
 )
 from coordinator.rules import RoundRules
-from coordinator.strategy import MeanThenStep
+from coordinator.strategy import AggregateThenStep
 from learning.strategies.fedavg import FedAvg
 from schemas import wire
 from schemas.errors import Reason
@@ -100,7 +100,7 @@ class EngineDriver:
         chosen: dict[str, Any] = {"run_id": RUN_ID, "plan": PLAN, "rounds": 3, "deadline_s": 60.0} | rules
         self.rules = RoundRules(**chosen)
         model = three(0, 0, 0) if weights is None else weights
-        self.engine = RoundEngine(self.rules, MeanThenStep(FedAvg()), model, session, allowed)
+        self.engine = RoundEngine(self.rules, AggregateThenStep(FedAvg()), model, session, allowed)
         self.now_s = START_S
         self.hold = hold
         self.accuracy = 0.5

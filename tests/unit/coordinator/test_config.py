@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coordinator.config import RunConfig
@@ -90,6 +91,12 @@ def test_rules_carry_every_number_of_the_rounds_section() -> None:
             {"rounds.required_agents": ["a"], "rounds.allowed_agents": ["b"]},
             "required_agents ['a'] are not in allowed_agents",
         ),
+        ({"aggregation.rule": "medain"}, "there is no aggregation 'medain': expected one of"),
+        (
+            {"aggregation.rule": "krum", "rounds.min_updates": 4},
+            "'krum' withstands 1 attackers in rounds of at least 5 updates, but rounds.min_updates is 4",
+        ),
+        ({"aggregation.rule": "norm-clipping", "rounds.min_updates": 2}, "at least 3 updates"),
         ({"run_id": "Run 1"}, "run_id: expected 1 to 63 lower-case letters, digits or '-'"),
         ({"data.dataset": "cifar"}, "data.dataset: expected one of 'mnist'"),
     ],
@@ -115,3 +122,22 @@ def test_agent_cannot_take_a_name_that_means_somebody_else(name: str, whose: str
         settings_from(AgentConfig, {"agent_id": name, "data_folder": "d", "state_folder": "s"})
     with pytest.raises(ConfigError, match=f"'{name}' is {whose}"):
         settings_from(RunConfig, {"rounds.allowed_agents": ["room-1", name]})
+
+
+def test_updates_that_would_not_fit_into_memory_are_refused_with_the_numbers() -> None:
+    model = {"w": np.zeros(2**20, np.float32)}
+    options = {"aggregation.rule": "median", "aggregation.max_memory_mib": 15, "rounds.min_updates": 3}
+
+    assert settings_from(RunConfig, options).put_together(model).max_updates(model) == 3
+    with pytest.raises(ConfigError) as caught:
+        settings_from(RunConfig, options | {"rounds.min_agents": 4}).put_together(model)
+
+    expected = "4 agents of 4,194,304 bytes each are 16 MiB, but aggregation.max_memory_mib is 15"
+    assert expected in str(caught.value)
+
+
+def test_mean_keeps_no_updates_and_needs_no_memory_for_them() -> None:
+    model = {"w": np.zeros(2**20, np.float32)}
+    options = {"aggregation.max_memory_mib": 1, "rounds.min_agents": 1000}
+
+    assert settings_from(RunConfig, options).put_together(model).max_updates(model) is None

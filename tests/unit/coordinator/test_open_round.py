@@ -6,7 +6,7 @@ from coordinator.events import RoundTimes
 from coordinator.open_round import OpenRound
 from coordinator.pulls import Pulls
 from coordinator.rules import RoundRules
-from coordinator.strategy import MeanThenStep
+from coordinator.strategy import AggregateThenStep
 from learning.strategies.fedavg import FedAvg
 from schemas.messages import ModelOffer
 from tests.unit.coordinator.engine_driver import PLAN, three
@@ -25,7 +25,7 @@ def opened(*selected: str, welcome: frozenset[str] = frozenset()) -> OpenRound:
         blob=b"",
         offer=ModelOffer(sha256="0" * 64, size_bytes=0),
         max_update_bytes=0,
-        aggregator=MeanThenStep(FedAvg()).aggregator(three(0, 0, 0)),
+        aggregator=AggregateThenStep(FedAvg()).aggregator(three(0, 0, 0)),
         times=RoundTimes(opened_s=100.0),
         pulls=Pulls(1024),
     )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from coordinator.rules import RoundRules
-from coordinator.selection import select
+from coordinator.selection import at_most, select
 from tests.unit.coordinator.engine_driver import PLAN
 
 RULES = RoundRules(run_id="run-1", plan=PLAN, rounds=3)
@@ -37,3 +37,18 @@ def test_another_seed_selects_others() -> None:
     other = replace(RULES, fraction=0.5, plan=PLAN.model_copy(update={"seed": 2}))
     chosen = [select(TEN, replace(RULES, fraction=0.5), number) for number in range(1, 9)]
     assert chosen != [select(TEN, other, number) for number in range(1, 9)]
+
+
+def test_no_more_are_selected_than_there_is_room_for() -> None:
+    few = at_most(7)
+    assert all(len(few([f"room-{i}" for i in range(count)], RULES, 1)) == min(count, 7) for count in range(1, 60))
+
+
+def test_required_agents_are_first_when_there_is_little_room() -> None:
+    rules = replace(RULES, required_agents=frozenset({"room-7", "room-3"}))
+    assert all({"room-3", "room-7"} <= set(at_most(3)(TEN, rules, number)) for number in range(1, 9))
+
+
+def test_room_for_all_changes_no_selection() -> None:
+    rules = replace(RULES, fraction=0.5)
+    assert at_most(5)(TEN, rules, 4) == select(TEN, rules, 4)

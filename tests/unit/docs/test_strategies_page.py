@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator.robust import fewest_updates
+from coordinator.strategies import AGGREGATIONS
 from learning.strategies.presets import PRESETS
 from learning.strategies.registry import STRATEGIES, default_options
 from learning.strategies.strategy import Strategy
@@ -60,6 +62,16 @@ def test_table_has_the_common_options_with_their_defaults() -> None:
 
 def test_presets_are_all_described() -> None:
     assert all(f"- **`{name}`**" in PAGE.text for name in PRESETS)
+
+
+def test_table_has_every_aggregation_with_its_fewest_updates() -> None:
+    rows = PAGE.table("Robust aggregation", "rule").rows
+    listed = {code(row["rule"]): row["fewest updates"] for row in rows}
+
+    assert tuple(listed) == AGGREGATIONS
+    for rule, fewest in listed.items():
+        slope, constant = (2, int(fewest.removeprefix("2f + "))) if "f" in fewest else (0, int(fewest))
+        assert [fewest_updates(rule, f) for f in (1, 2)] == [slope + constant, 2 * slope + constant]
 
 
 def test_example_reaches_the_optimum_of_three_numbers(feddyn: type[Strategy]) -> None:

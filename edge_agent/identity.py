@@ -2,8 +2,8 @@
 
 Not every broker tells a client that another one has taken its place; Mosquitto before 2.0.15 just closes the
 connection. So the processes find out themselves, from the statuses on the agent's own topic, which name the process
-(`instance`). Whoever connects for the first time is the newest and introduces itself. Whoever connects again looks
-first who was there last, and publishes nothing until it knows. No sockets and no clock here.
+(`instance`). Whoever has never yet heard its own introduction is the newest and introduces itself. Whoever connects
+again after that looks first who was there last, and publishes nothing until it knows. No sockets and no clock here.
 """
 
 import math
@@ -44,7 +44,9 @@ class Identity:
         self.due_s = math.inf
         self._instance = instance
         self._predecessors: set[str] = set()
-        self._connects = 0
+        # Whether the broker ever showed us our own introduction. Until then whoever is named on our topic was there
+        # before: a predecessor that was killed, say, whose retained status nobody has replaced.
+        self._introduced = False
         self._heard_itself = False
         self._rival = False
 
@@ -55,9 +57,8 @@ class Identity:
 
     def connect(self, now_s: float) -> Verdict:
         """The connection is there, anew or for the first time."""
-        self._connects += 1
         self._heard_itself = self._rival = False
-        if self._connects == 1:
+        if not self._introduced:
             return Verdict.INTRODUCE_ITSELF
         self.due_s = now_s + CHECK_S
         return Verdict.GO_ON
@@ -69,9 +70,10 @@ class Identity:
     def see(self, status: AgentStatus, now_s: float, *, retained: bool) -> Verdict:
         """A status arrived on our own topic."""
         if status.instance == self._instance:
+            self._introduced = self._introduced or status.state == "online"
             self._heard_itself = self._heard_itself or not retained
             return self._close(Verdict.INTRODUCE_ITSELF) if self.checking and retained else Verdict.GO_ON
-        if self._connects == 1 and not self._heard_itself:
+        if not self._introduced:
             # Retained or queued since before we were there. What we publish comes back behind all of that.
             self._predecessors.add(status.instance)
         if status.instance in self._predecessors or status.instance.startswith(VISITOR):

@@ -6,12 +6,16 @@ test. Parsing never raises: an unknown topic is None, which the caller counts as
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from schemas.errors import ConfigError
 from schemas.identifiers import MAX_ROUND_NUMBER, is_agent_id, is_identifier
 
 MAX_CHUNK_INDEX = 1_000_000
+MAX_TOPIC_CHARACTERS = 300
+"""Below `{prefix}/v1/`; longer topics are not looked at."""
+
 _ROOT: Final = "v1"
 
 
@@ -92,21 +96,9 @@ class Topics:
 
     def parse(self, topic: str) -> Address | None:
         """The address of a topic, or None when it is not one of this federation's."""
-        if not topic.startswith(self._root) or len(topic) > len(self._root) + 300:
+        if not topic.startswith(self._root) or len(topic) > len(self._root) + MAX_TOPIC_CHARACTERS:
             return None
-        levels = topic[len(self._root) :].split("/")
-        kind = _kind_of(levels)
-        if kind is None:
-            return None
-        values: dict[str, str | int] = {}
-        for pattern, level in zip(_PATTERNS[kind], levels, strict=True):
-            if not pattern.startswith("{"):
-                continue
-            value = _parse_level(pattern[1:-1], level)
-            if value is None:
-                return None
-            values[pattern[1:-1]] = value
-        return Address(kind, **values)  # type: ignore[arg-type]
+        return _parse(topic[len(self._root) :])
 
     def coordinator_filters(self) -> list[str]:
         """The topic filters that the coordinator subscribes to."""
@@ -119,6 +111,24 @@ class Topics:
 
     def _filter(self, kind: Kind) -> str:
         return self._root + "/".join("+" if p.startswith("{") else p for p in _PATTERNS[kind])
+
+
+@lru_cache(maxsize=1024)
+def _parse(topic: str) -> Address | None:
+    """The address of a topic below `{prefix}/v1/`. The same few topics come again and again."""
+    levels = topic.split("/")
+    kind = _kind_of(levels)
+    if kind is None:
+        return None
+    values: dict[str, str | int] = {}
+    for pattern, level in zip(_PATTERNS[kind], levels, strict=True):
+        if not pattern.startswith("{"):
+            continue
+        value = _parse_level(pattern[1:-1], level)
+        if value is None:
+            return None
+        values[pattern[1:-1]] = value
+    return Address(kind, **values)  # type: ignore[arg-type]
 
 
 def _kind_of(levels: list[str]) -> Kind | None:

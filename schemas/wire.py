@@ -23,6 +23,7 @@ MAX_JSON_BYTES = 16 * 1024
 
 M = TypeVar("M", bound=WireMessage)
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\Z")
 
 
@@ -42,7 +43,7 @@ def encode(message: WireMessage, minor: int = CURRENT.minor) -> bytes:
     body["v"] = Version(CURRENT.major, minor).text
     if message.significant_digits is not None:
         body = {name: _rounded(value, message.significant_digits) for name, value in body.items()}
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(body).encode()
 
 
 def decode(payload: bytes | memoryview, kind: type[M]) -> Decoded[M]:

@@ -9,7 +9,7 @@ import logging
 import multiprocessing
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from coordinator.engine import CLAIM_S, RoundEngine
 from coordinator.rules import RoundRules
@@ -19,17 +19,23 @@ from coordinator.strategies import make_strategy
 from schemas import wire
 from schemas.identifiers import COORDINATOR_ID
 from schemas.measures import Instant
-from schemas.messages import CoordinatorStatus, RoundAnnouncement, Standing, TrainingPlan
-from schemas.records import RunEvent
+from schemas.messages import CoordinatorStatus, TrainingPlan
 from schemas.topics import Address, Kind, Topics
-from schemas.weights import Weights, digest
-from simulation.arithmetic import FIRST, ArithmeticTrainer, expected_models
+from schemas.weights import Weights
+from simulation.arithmetic import FIRST
 from simulation.connection import VirtualTransport
 from simulation.disk import MemoryDisk
 from simulation.faults import Faults
-from simulation.memory import MemorySpool
 from simulation.network import VirtualNetwork
 from simulation.party import add_agent
+from simulation.promises import (
+    BrokenPromiseError,
+    Promises,
+    WatchedSpool,
+    WatchedTrainer,
+    WatchedTransport,
+    check_end,
+)
 from transport.ports import Message, SessionSpec
 
 RUN_ID = "chaos"
@@ -41,10 +47,6 @@ SLOWEST_S = 300.0
 """Of one training: ten times the shortest deadline."""
 
 PLAN = TrainingPlan(model="three", local_batches=1, batch_size=1, learning_rate=1.0, seed=0)
-
-
-class BrokenPromiseError(Exception):
-    """Something that must hold for every run does not; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Finding:
 
 def run_seed(seed: int) -> Finding:
     """One world from its seed to the end of its run; never raises for a broken promise."""
-    world = _World(seed)
+    world = World(seed)
     try:
         world.run()
         world.check()
@@ -82,16 +84,31 @@ class _Room:
 
     agent_id: str
     batch_s: float
-    spool: MemorySpool = field(default_factory=MemorySpool)
+    spool: WatchedSpool
+    trainer: WatchedTrainer
     transport: VirtualTransport | None = None
     starts: int = 0
 
 
-class _World:
-    def __init__(self, seed: int) -> None:
+class World:
+    """One run and everything that goes wrong in it.
+
+    Args:
+        seed: makes the rules, the network's faults and the strikes.
+        rounds: of the run, drawn when not given; `trouble_s`: until when things go wrong.
+        strikes: at random moments in that time, besides five that always hit the run.
+    """
+
+    def __init__(
+        self, seed: int, rounds: int | None = None, trouble_s: float = TROUBLE_S, strikes: int | None = None
+    ) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self.disk = MemoryDisk()
+        self.promises = Promises(self.disk)
         self.topics = Topics()
+        self.trouble_s = trouble_s
+        self.num_rounds = self.rng.randint(5, 6) if rounds is None else rounds
+        self.num_strikes = self.rng.randint(0, 5) if strikes is None else strikes
         self.faults = 0
         self.service: CoordinatorService | None = None
         self.coordinator: VirtualTransport | None = None
@@ -103,6 +120,11 @@ class _World:
     def outcome(self) -> str:
         return self.service.outcome if self.service is not None else ""
 
+    @property
+    def over(self) -> bool:
+        """True when nobody could go on with the run, or nobody should."""
+        return self.outcome in ("finished", "aborted") or bool(self.promises.broken)
+
     def run(self) -> None:
         self._start_coordinator()
         for room in self.rooms:
@@ -110,45 +132,31 @@ class _World:
         # No run can be over before this: five strikes always hit it, others may.
         soonest_s = CLAIM_S + self.rules.rounds * min(room.batch_s for room in self.rooms)
         moments = [self.rng.uniform(0.1, soonest_s) for _ in range(5)]
-        moments += [self.rng.uniform(0.5, TROUBLE_S) for _ in range(self.rng.randint(0, 5))]
+        moments += [self.rng.uniform(0.5, self.trouble_s) for _ in range(self.num_strikes)]
         for moment in moments:
             self.network.at(moment, self._strike)
-        if not self.network.run(until=lambda: bool(self.outcome), max_virtual_s=MAX_VIRTUAL_S):
+        if not self.network.run(until=lambda: self.over, max_virtual_s=MAX_VIRTUAL_S):
             raise BrokenPromiseError(f"the run came to no end in {MAX_VIRTUAL_S / 3600:g} virtual hours")
 
     def check(self) -> None:
         """Hold the run against what must be true."""
-        service = self.service
-        if service is None or service.outcome not in ("finished", "aborted") or not service.detail:
-            raise BrokenPromiseError(f"ended {self.outcome!r} without a reason")
-        rounds = self.disk.rounds()
-        numbers = sorted(rounds)
-        if numbers != list(range(1, len(numbers) + 1)):
-            raise BrokenPromiseError(f"rounds recorded: {numbers}")
-        if service.outcome == "finished" and len(numbers) != self.rules.rounds:
-            raise BrokenPromiseError(f"finished after {len(numbers)} of {self.rules.rounds} rounds")
-        for number, model in enumerate(expected_models([rounds[n].accepted for n in numbers]), start=1):
-            record = rounds[number]
-            if record.model_sha256 != digest(model):
-                raise BrokenPromiseError(f"round {number} is not the mean of its accepted updates {record.accepted}")
-            if not set(record.accepted) <= set(record.selected) or len(set(record.accepted)) != len(record.accepted):
-                raise BrokenPromiseError(f"round {number} accepted {record.accepted} of {record.selected}")
-            if len(record.accepted) < self.rules.min_updates:
-                raise BrokenPromiseError(f"round {number} closed with {len(record.accepted)} updates")
-        events = [record for record in self.disk.records if isinstance(record, RunEvent)]
-        if not any(event.name == service.outcome for event in events):
-            raise BrokenPromiseError("the end is not in the record")
+        if self.promises.broken:
+            raise BrokenPromiseError(self.promises.broken)
+        for room in self.rooms:
+            self._is_there(room)
+        detail = self.service.detail if self.service is not None else ""
+        check_end(self.outcome, detail, self.rules, self.promises)
 
     # -- the world's make-up
 
     def _rules(self, num_agents: int) -> RoundRules:
         rng = self.rng
-        self.rooms = [_Room(f"room-{i}", rng.choice([0.1, 1.0, 5.0, 20.0])) for i in range(1, num_agents + 1)]
+        self.rooms = [self._room(f"room-{i}") for i in range(1, num_agents + 1)]
         min_updates = rng.randint(1, num_agents)
         return RoundRules(
             run_id=RUN_ID,
             plan=PLAN,
-            rounds=rng.randint(5, 6),
+            rounds=self.num_rounds,
             min_agents=rng.randint(min_updates, num_agents),
             min_updates=min_updates,
             quorum=rng.choice([None, None, rng.randint(min_updates, num_agents)]),
@@ -159,58 +167,99 @@ class _World:
             chunk_bytes=rng.choice([8 * 1024 * 1024, 1024]),
         )
 
+    def _room(self, agent_id: str) -> _Room:
+        batch_s = self.rng.choice([0.1, 1.0, 5.0, 20.0])
+        return _Room(agent_id, batch_s, WatchedSpool(agent_id, self.promises), WatchedTrainer(agent_id, self.promises))
+
     def _network_faults(self) -> Faults:
         rng = self.rng
         return Faults(
-            cut=rng.choice([0.0, 0.01, 0.05]),
+            cut=rng.choice([0.0, 0.005, 0.02]),
             duplicate=rng.choice([0.0, 0.05, 0.3]),
             drop=rng.choice([0.0, 0.02, 0.1]),
             delay_s=rng.choice([0.0, 0.5, 5.0]),
             partition_every_s=rng.choice([60.0, 200.0, 1e6]),
             restart_every_s=rng.choice([100.0, 300.0, 1e6]),
-            until_s=TROUBLE_S,
+            until_s=self.trouble_s,
         )
 
     # -- what goes wrong on purpose
 
     def _strike(self) -> None:
-        if self.outcome:
+        if self.over:
             return
-        self.faults += 1
-        strikes: list[Callable[[], None]] = [
+        strikes: list[Callable[[], bool]] = [
             self._kill_coordinator,
+            self._kill_coordinator,
+            self._kill_agent,
             self._kill_agent,
             self._kill_agent,
             self._cut_agent,
             self._slow_down,
+            self._fill_disk,
+            self._jump_clock,
         ]
-        self.rng.choice(strikes)()
+        # The first that finds something to break; slowing an agent down always does.
+        self.faults += any(strike() for strike in self.rng.sample(strikes, len(strikes)))
 
-    def _kill_coordinator(self) -> None:
-        if self.coordinator is None:
-            return
+    def _kill_coordinator(self) -> bool:
+        if self.coordinator is None or not self.network.is_present(self.coordinator):
+            return False  # it is down already, or has stopped by itself: its disk is full
         self.network.crash(self.coordinator, silently=self.rng.random() < 0.5)
         self.coordinator = None
         if self.rng.random() < 0.5:
             self.disk.cut_power(self.rng)
         self._later(self._start_coordinator)
+        return True
 
-    def _kill_agent(self) -> None:
-        room = self.rng.choice(self.rooms)
+    def _fill_disk(self) -> bool:
+        if self.disk.full:
+            return False
+        self.disk.full = True
+        self._later(self._free_disk)
+        return True
+
+    def _free_disk(self) -> None:
+        self.disk.full = False
+        if self.outcome == "stopped":
+            self._start_coordinator()
+
+    def _kill_agent(self) -> bool:
+        room = self._any_room()
         if room.transport is None:
-            return
+            return False
         self.network.crash(room.transport, silently=self.rng.random() < 0.5)
         room.transport = None
         self._later(lambda: self._start_agent(room))
+        return True
 
-    def _cut_agent(self) -> None:
-        room = self.rng.choice(self.rooms)
-        if room.transport is not None:
-            self.network.cut(room.transport)
+    def _cut_agent(self) -> bool:
+        room = self._any_room()
+        if room.transport is None:
+            return False
+        self.network.cut(room.transport)
+        return True
 
-    def _slow_down(self) -> None:
-        room = self.rng.choice(self.rooms)
+    def _slow_down(self) -> bool:
+        room = self._any_room()
         room.batch_s = min(room.batch_s * self.rng.choice([10.0, 100.0]), SLOWEST_S)
+        return True
+
+    def _jump_clock(self) -> bool:
+        party = self.rng.choice([room.transport for room in self.rooms] + [self.coordinator])
+        if party is None or not self.network.is_present(party):
+            return False
+        self.network.set_clock(party, self.rng.uniform(-1e5, 1e5))
+        return True
+
+    def _any_room(self) -> _Room:
+        room = self.rng.choice(self.rooms)
+        self._is_there(room)
+        return room
+
+    def _is_there(self, room: _Room) -> None:
+        if room.transport is not None and not self.network.is_present(room.transport):
+            raise BrokenPromiseError(f"{room.agent_id} ended by itself")
 
     def _later(self, action: Callable[[], None]) -> None:
         self.network.at(self.network.clock().monotonic_s + self.rng.uniform(0.1, 120.0), action)
@@ -219,11 +268,10 @@ class _World:
 
     def _start_agent(self, room: _Room) -> None:
         room.starts += 1
-        trainer = ArithmeticTrainer(room.agent_id)
         room.transport = add_agent(
             self.network,
             self.topics,
-            trainer,
+            room.trainer,
             room.agent_id,
             room.spool,
             lambda _name, _result: room.batch_s,
@@ -245,7 +293,7 @@ class _World:
         jobs = self.network.jobs(lambda _name, _result: self.rng.choice([0.0, 0.1, 3.0]))
         outside = CoordinatorOutside(
             self.topics,
-            _WatchedTransport(transport, self.topics, self.disk),  # type: ignore[arg-type]
+            WatchedTransport(transport, self.topics, self.promises),
             jobs,
             self.disk,
             lambda _weights: Score(0.0, 0.0),
@@ -254,27 +302,6 @@ class _World:
         self.service = CoordinatorService(engine, outside)
         self.coordinator = transport
         self.network.add(self.service, transport, jobs)
-
-
-class _WatchedTransport:
-    """Holds what the coordinator says about recorded reports against what its disk would keep."""
-
-    def __init__(self, transport: VirtualTransport, topics: Topics, disk: MemoryDisk) -> None:
-        self._transport, self._topics, self._disk = transport, topics, disk
-
-    @property
-    def traffic(self) -> object:
-        return self._transport.traffic
-
-    def publish(self, message: Message) -> None:
-        address = self._topics.parse(message.topic)
-        if address is not None and address.kind in (Kind.ANNOUNCEMENT, Kind.STANDING):
-            kind = RoundAnnouncement if address.kind is Kind.ANNOUNCEMENT else Standing
-            said = wire.decode(message.payload, kind).message
-            lost = set(said.recorded_reports) - self._disk.reported(address.agent_id)  # type: ignore[attr-defined]
-            if lost:
-                raise BrokenPromiseError(f"{address.agent_id} was told that reports {sorted(lost)} are on disk")
-        self._transport.publish(message)
 
 
 def run_seeds(seeds: range, processes: int, on_finding: Callable[[Finding], None]) -> None:

@@ -35,6 +35,8 @@ class MemoryDisk:
     checkpoints: dict[int, SavedRound] = field(default_factory=dict)
     num_synced: int = 0
     full: bool = False
+    _num_read: int = 0
+    _reported: dict[str, set[int]] = field(default_factory=dict)
 
     def append(self, record: Record, *, durable: bool) -> None:
         """Append a record; `durable` puts it and all before it on disk."""
@@ -63,11 +65,19 @@ class MemoryDisk:
         """The newest checkpoint."""
         return self.checkpoints[max(self.checkpoints)] if self.checkpoints else None
 
+    @property
+    def durable_round(self) -> int:
+        """The last round that is closed for good; 0 when none is."""
+        return max(self.checkpoints, default=0)
+
     def rounds(self) -> dict[int, RoundRecord]:
         """The last record of each round."""
         return {record.round_number: record for record in self.records if isinstance(record, RoundRecord)}
 
     def reported(self, agent_id: str) -> set[int]:
         """The rounds whose report from an agent would survive a power cut now."""
-        durable = self.records[: self.num_synced]
-        return {r.round_number for r in durable if isinstance(r, DeviceRecord) and r.agent_id == agent_id}
+        for record in self.records[self._num_read : self.num_synced]:
+            if isinstance(record, DeviceRecord):
+                self._reported.setdefault(record.agent_id, set()).add(record.round_number)
+        self._num_read = self.num_synced
+        return self._reported.get(agent_id, set())

@@ -150,6 +150,14 @@ class VirtualNetwork:
         """Break a party's connection; it may connect again at once."""
         transport.break_off("the connection was reset")
 
+    def is_present(self, transport: VirtualTransport) -> bool:
+        """False once a party has ended, by itself or not."""
+        return transport in self._parties
+
+    def set_clock(self, transport: VirtualTransport, utc_offset_s: float) -> None:
+        """Make a party's wall clock jump to so many seconds beside the right time."""
+        self._parties[transport].utc_offset_s = utc_offset_s
+
     def partition(self, transport: VirtualTransport, duration_s: float) -> None:
         """Take a party out of reach."""
         transport.lose_contact(self._schedule.now_s + duration_s)

@@ -14,6 +14,13 @@ OTHER = "another-process"
 BACK = (ConnectionLost(), ConnectionGained(MAX_PACKET_BYTES))
 
 
+def introduced() -> Agent:
+    """An agent whose first status came back to it; what it did until then is forgotten."""
+    agent = Agent()
+    agent.take(status(retained=False))
+    return agent
+
+
 def gave_way(actions: list[Action]) -> bool:
     return End(taken_over=True) in actions
 
@@ -28,8 +35,20 @@ def test_agent_stays_when_it_finds_an_older_process_at_its_first_connect(state: 
     assert not gave_way(agent.wait(1000.0))
 
 
-def test_agent_introduces_itself_again_when_its_own_status_is_the_last_one() -> None:
+@pytest.mark.parametrize("own_will", [[], [status(state="offline", retained=False)]])
+def test_restarted_agent_stays_when_its_first_connection_broke_before_its_status_arrived(
+    own_will: list[StatusSeen],
+) -> None:
+    # The process before it was killed: nobody has replaced its retained status.
     agent = Agent()
+
+    agent.take(*BACK, status(OTHER), *own_will)
+    assert [message.address.kind for message in agent.of(Publish)] == [Kind.STATUS]
+    assert not gave_way(agent.wait(1000.0))
+
+
+def test_agent_introduces_itself_again_when_its_own_status_is_the_last_one() -> None:
+    agent = introduced()
 
     agent.take(*BACK)
     assert agent.actions == []
@@ -38,7 +57,7 @@ def test_agent_introduces_itself_again_when_its_own_status_is_the_last_one() -> 
 
 
 def test_agent_introduces_itself_again_when_the_broker_has_kept_nothing() -> None:
-    agent = Agent()
+    agent = introduced()
 
     agent.take(*BACK)
 
@@ -49,7 +68,7 @@ def test_agent_introduces_itself_again_when_the_broker_has_kept_nothing() -> Non
 
 @pytest.mark.parametrize("state", ["online", "offline"])
 def test_older_process_ends_without_a_word_when_a_newer_one_was_there(state: str) -> None:
-    agent = Agent()
+    agent = introduced()
     agent.take(announced(), arrived())
 
     agent.take(*BACK, status(OTHER, state))
@@ -61,7 +80,7 @@ def test_older_process_ends_without_a_word_when_a_newer_one_was_there(state: str
 
 
 def test_older_process_ends_when_the_will_of_the_newer_one_is_all_that_it_hears() -> None:
-    agent = Agent()
+    agent = introduced()
 
     agent.take(*BACK, status(OTHER, "offline", retained=False))
 
@@ -69,7 +88,7 @@ def test_older_process_ends_when_the_will_of_the_newer_one_is_all_that_it_hears(
 
 
 def test_older_process_sends_no_update_that_is_made_while_it_looks() -> None:
-    agent = Agent()
+    agent = introduced()
     agent.take(announced(), arrived())
 
     agent.take(*BACK, trained())
@@ -82,7 +101,7 @@ def test_older_process_sends_no_update_that_is_made_while_it_looks() -> None:
 
 
 def test_update_follows_the_status_when_it_was_made_while_the_agent_looked() -> None:
-    agent = Agent()
+    agent = introduced()
     agent.take(announced(), arrived())
     agent.take(*BACK, trained())
 
@@ -92,7 +111,7 @@ def test_update_follows_the_status_when_it_was_made_while_the_agent_looked() -> 
 
 
 def test_nothing_held_back_is_sent_later_when_the_connection_is_lost_while_the_agent_looks() -> None:
-    agent = Agent()
+    agent = introduced()
     agent.take(announced(), arrived())
     agent.take(*BACK, trained())
 
@@ -103,7 +122,7 @@ def test_nothing_held_back_is_sent_later_when_the_connection_is_lost_while_the_a
 
 def test_agent_stays_when_a_status_from_before_its_start_comes_late() -> None:
     # It was on its way when the first connection broke, so that the broker sends it again, before the kept one.
-    agent = Agent()
+    agent = introduced()
 
     agent.take(*BACK, status(OTHER), status(state="offline"))
 
@@ -124,7 +143,7 @@ def test_newer_process_stays_when_the_older_one_has_thrown_it_out() -> None:
 
 
 def test_agent_decides_nothing_when_the_connection_is_lost_while_it_looks() -> None:
-    agent = Agent()
+    agent = introduced()
 
     agent.take(*BACK, status(OTHER), ConnectionLost())
     assert agent.wait(1000.0) == []
@@ -134,22 +153,20 @@ def test_agent_decides_nothing_when_the_connection_is_lost_while_it_looks() -> N
 
 
 def test_older_process_ends_when_another_one_introduces_itself_beside_it() -> None:
-    agent = Agent()
-    agent.take(status(retained=False))
+    agent = introduced()
 
     assert gave_way(agent.take(status(OTHER, retained=False)))
 
 
 @pytest.mark.parametrize("seen", [status(OTHER, "offline", retained=False), status(OTHER, retained=True)])
 def test_agent_stays_when_another_status_is_not_that_of_a_process_that_is_there(seen: StatusSeen) -> None:
-    agent = Agent()
-    agent.take(status(retained=False))
+    agent = introduced()
 
     assert not gave_way(agent.take(seen))
 
 
 def test_agent_stays_when_somebody_only_looked_around_under_its_id() -> None:
-    agent = Agent()
+    agent = introduced()
 
     agent.take(*BACK, status(VISITOR + "1", "offline"))
     agent.wait(CHECK_S)

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import bench, breaking, demonstrating, dividing, files, looking, metrics, running, simulating
+from coordinator.commands import (
+    bench,
+    breaking,
+    demonstrating,
+    dividing,
+    files,
+    looking,
+    metrics,
+    running,
+    simulating,
+    starting,
+)
 from coordinator.commands.conversation import EXIT_CODES
 
 app = typer.Typer(
@@ -31,6 +42,8 @@ def _program(
 app.command("demo", epilog=EXIT_CODES)(demonstrating.demo)
 app.command("run", epilog=EXIT_CODES)(running.run_command)
 app.command("resume", epilog=EXIT_CODES)(running.resume_command)
+app.command("start", epilog=EXIT_CODES)(starting.start_command)
+app.command("stop", epilog=EXIT_CODES)(starting.stop_command)
 app.command("simulate")(simulating.simulate)
 app.command("chaos")(breaking.chaos)
 app.command("runs")(looking.runs)

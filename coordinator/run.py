@@ -56,12 +56,20 @@ def start(config: RunConfig, observer: Observer | None = None) -> RunResult:
     Raises:
         FederationError: before anything is sent, when something in the configuration cannot work.
     """
+    evaluate, weights = prepare(config)
+    return _drive(config, create(config), weights, evaluate, observer)
+
+
+def create(config: RunConfig) -> RunFolder:
+    """The folder of a new run, which `resume` can then start.
+
+    Raises:
+        StorageError: the run exists already, or the disk does not allow it.
+    """
     run_id = config.run_id or new_run_id()
     described = config.model_dump(mode="json") | {"run_id": run_id, "environment": environment()}
     described["plan"] = config.plan.model_dump(mode="json")
-    evaluate, weights = prepare(config)
-    folder = RunFolder.create(config.runs_folder, run_id, described)
-    return _drive(config, folder, weights, evaluate, observer)
+    return RunFolder.create(config.runs_folder, run_id, described)
 
 
 def resume(runs_folder: Path, run_id: str, observer: Observer | None = None) -> RunResult:

@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,12 +142,17 @@ def render_config(settings: BrokerSettings, files: RenderedBroker) -> str:
     return _template("mosquitto.conf.j2").render(values)
 
 
-def render_acl(topic_prefix: str) -> str:
-    """The text of the access control list."""
+def render_acl(topic_prefix: str, revoked_users: Sequence[str] = ()) -> str:
+    """The text of the access control list.
+
+    Args:
+        revoked_users: who may do nothing any more, even on a connection that is open when the broker reads this.
+    """
     return _template("acl.j2").render(
         topic_prefix=Topics(topic_prefix).prefix,
         coordinator_user=COORDINATOR_ID,
         monitor_user=MONITOR_ID,
+        revoked_users=revoked_users,
     )
 
 

@@ -6,8 +6,8 @@ missing lets a single device fill the memory. `mosquitto/README.md` explains eac
 
 from dataclasses import dataclass
 
-from schemas.chunks import WINDOW_CHUNKS
 from schemas.errors import ConfigError
+from schemas.pacing import WINDOW_CHUNKS
 
 DEFAULT_CHUNK_BYTES = 8 * 1024 * 1024
 """One comfortable packet; paho is known to fail on 80 MB packets over TLS on a Pi."""

@@ -13,11 +13,9 @@ import numpy as np
 from schemas import wire
 from schemas.errors import PayloadError, Reason
 from schemas.messages import ChunkHeader
+from schemas.pacing import WINDOW_CHUNKS
 from schemas.topics import MAX_CHUNK_INDEX
 from schemas.weights import decode, encode
-
-WINDOW_CHUNKS = 4
-"""How many chunks a receiver asks for at a time, and a sender sends for one question, at most."""
 
 RETRY_S = 10.0
 """Chunks that were asked for and have not come are asked for again after this time and that of their transfer."""

@@ -67,7 +67,8 @@ def static_checks(root: Path) -> tuple[Check, ...]:
         Check("yamllint", ("yamllint", "--strict", ".")),
     ]
     if (root / "ansible").is_dir():
-        checks.append(Check("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "ansible")))
+        lint = ("ansible-lint", "--offline", "--profile", "production", "ansible")
+        checks.append(Check("ansible-lint", ("env", "ANSIBLE_CONFIG=ansible/ansible.cfg", *lint)))
     if shutil.which("shellcheck"):
         shell = sorted(str(path.relative_to(root)) for path in shell_scripts(root))
         checks.append(Check("shellcheck", ("shellcheck", *shell)))

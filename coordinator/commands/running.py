@@ -33,6 +33,7 @@ from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.run_summary import summarise
 from coordinator.service import Observer
 from transport.settings import load_settings
+from transport.systemd import Notifier
 
 ConfigFile = Annotated[Path, typer.Argument(help="The run's TOML file; see examples/run.toml.", metavar="CONFIG")]
 
@@ -109,6 +110,7 @@ def resume_command(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"
         config = saved_config(folder).model_copy(update={"run_id": folder.run_id, "runs_folder": runs_folder})
         if summarise(folder).state == "finished":
             console.print(f"run {folder.run_id} has finished already: there is nothing to resume")
+            Notifier().send("READY=1")  # otherwise a unit that ends at once counts as failed
             result = RunResult(folder.run_id, "finished", "it had finished before", folder.path, _last_sha256(folder))
         else:
             result = _watched(config, console, lambda observer: resume(runs_folder, folder.run_id, observer))

@@ -31,7 +31,7 @@ from learning.parameters import get_weights
 from learning.sampling import batch_indices
 from mosquitto.render import BrokerSettings
 from mosquitto.sizing import limits_for
-from schemas import chunks, messages, weights, wire
+from schemas import chunks, messages, pacing, weights, wire
 from schemas.errors import Reason
 from schemas.identifiers import MAX_ROUND_NUMBER
 from schemas.topics import MAX_CHUNK_INDEX, TO_AGENT, TO_COORDINATOR, Address, Kind, Topics
@@ -61,7 +61,7 @@ LIMITS: dict[str, float] = {
     "first wait for a receipt": edge_agent.sending.RESEND_S,
     "first wait for any word from the coordinator": edge_agent.polling.POLL_S,
     "longest wait, after doubling": edge_agent.polling.MAX_WAIT_S,
-    "chunks asked for at a time": chunks.WINDOW_CHUNKS,
+    "chunks asked for at a time": pacing.WINDOW_CHUNKS,
     "reports kept": edge_agent.reports.KEPT_REPORTS,
     "coordinator: asks again for chunks of an update": chunks.RETRY_S,
     "coordinator: unanswered questions for chunks until the next agent has its turn": coordinator.pulls.MAX_RETRIES,

@@ -28,7 +28,11 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-metrics_app = typer.Typer(help="Ship what runs have recorded to InfluxDB.", no_args_is_help=True, rich_markup_mode=None)
+metrics_app = typer.Typer(
+    help="Ship what runs have recorded to InfluxDB, and check that it can be shipped.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
@@ -52,6 +56,7 @@ app.command("devices")(looking.devices)
 app.command("report")(files.report)
 app.command("export")(files.export)
 app.command("partition")(dividing.partition_command)
+metrics_app.command("check")(metrics.check_command)
 metrics_app.command("push")(metrics.push_command)
 app.add_typer(metrics_app, name="metrics")
 app.add_typer(bench.bench_app, name="bench")

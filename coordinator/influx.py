@@ -7,6 +7,8 @@ happens after a failure, is decided in `shipping.py`.
 
 import contextlib
 import json
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +29,8 @@ class InfluxSettings(Section):
         url: such as `https://metrics.example:8086`.
         org: the organisation; InfluxDB 1.8 has none.
         bucket: InfluxDB 1.8 takes `database` or `database/retention-policy`.
-        token_file: holds the token in its first line; for InfluxDB 1.8 `user` and `password_file` instead.
+        token_file: holds the token in its first line; for InfluxDB 1.8 `user` and `password_file` instead. Neither
+            file may be open to every user of the machine.
         ca: PEM file, when the server's certificate is not signed by a public authority.
         timeout_s: how long one write may take.
         batch_size: points per write, at most.
@@ -62,12 +65,12 @@ class InfluxSettings(Section):
         """What the server is to know us by, read from the file now; None when nothing is configured.
 
         Raises:
-            ConfigError: the file cannot be read or is empty.
+            ConfigError: the file cannot be read, is empty, or is open to every user of this machine.
         """
         if self.token_file is not None:
-            return _first_line(self.token_file, "influx.token_file")
+            return _secret(self.token_file, "influx.token_file")
         if self.password_file is not None:
-            return f"{self.user}:{_first_line(self.password_file, 'influx.password_file')}"
+            return f"{self.user}:{_secret(self.password_file, 'influx.password_file')}"
         return None
 
 
@@ -100,24 +103,62 @@ class InfluxSink:
             SinkError: it did not; writing the same points again later is right, and harmless if it did after all.
             ConfigError: the token was refused before and its file can now not be read.
         """
-        from influxdb_client.client.exceptions import InfluxDBError  # noqa: PLC0415
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
-
-        if self._client is None:
-            self._connect()
+        self._connected()
         records = [_record(point) for point in points]
-        try:
+        with self._errors_in_words():
             self._write_api.write(bucket=self._settings.bucket, record=records, write_precision="ns")
-        except InfluxDBError as error:
-            raise self._refusal(error) from error
-        except (HTTPError, OSError) as error:
-            raise SinkError(f"no answer from {self._settings.url}: {_reason(error)}", mends_itself=True) from error
+
+    def ask_version(self) -> str:
+        """What the server says it is, such as `InfluxDB 1.6.7`; any server that answers HTTP counts as there.
+
+        Raises:
+            SinkError: nothing answers at that address.
+            ConfigError: the token cannot be read.
+        """
+        from influxdb_client.rest import ApiException  # noqa: PLC0415
+        from influxdb_client.service.ping_service import PingService  # noqa: PLC0415
+
+        with self._errors_in_words():
+            try:
+                answer = PingService(self._connected().api_client).get_ping_with_http_info()
+            except ApiException as error:
+                if not error.status:
+                    raise
+                return f"a server that answers /ping with {error.status}"
+        version = str(answer[2].get("X-Influxdb-Version", "")).removeprefix("v")
+        return f"InfluxDB {version}" if version else "a server that does not say its version"
+
+    def write_nothing(self) -> None:
+        """Ask for a write without any point: the server looks at token, bucket and right, and stores nothing.
+
+        Raises:
+            SinkError: a write of points would be refused as well, and why.
+            ConfigError: the token cannot be read.
+        """
+        from influxdb_client.rest import ApiException  # noqa: PLC0415
+        from influxdb_client.service.write_service import WriteService  # noqa: PLC0415
+
+        settings = self._settings
+        with self._errors_in_words():
+            try:
+                WriteService(self._connected().api_client).post_write(
+                    settings.org, settings.bucket, b"", precision="ns"
+                )
+            except ApiException as error:
+                # InfluxDB 2 misses the points only after it has looked at everything else.
+                if error.status != 400 or "requires points" not in _message(error):
+                    raise
 
     def close(self) -> None:
         """Let go of the connection."""
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._connect()
+        return self._client
 
     def _connect(self) -> None:
         # Loads reactivex and dozens of generated modules, which a run without a server need not pay for.
@@ -144,11 +185,26 @@ class InfluxSink:
             return self._tls_failure(" ".join(str(error.reason).split()))
         if status == 413:
             return SinkError(f"{said}. Lower influx.batch_size", mends_itself=False, too_large=True)
+        if status >= 500 and "retention policy not found" in said:
+            what = f"Create the retention policy of {self._settings.bucket!r}, or correct influx.bucket"
+            return SinkError(f"{said}. {what}", mends_itself=False)
         if status == 429 or status >= 500:
             return SinkError(said, mends_itself=True, retry_after_s=_retry_after_s(error))
         if status == 401:
             self.close()  # the next write reads the token anew: a person may have mended it
         return SinkError(f"{said}. {self._advice(status)}", mends_itself=False)
+
+    @contextlib.contextmanager
+    def _errors_in_words(self) -> Iterator[None]:
+        from influxdb_client.client.exceptions import InfluxDBError  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+        try:
+            yield
+        except InfluxDBError as error:
+            raise self._refusal(error) from error
+        except (HTTPError, OSError) as error:
+            raise SinkError(f"no answer from {self._settings.url}: {_reason(error)}", mends_itself=True) from error
 
     def _tls_failure(self, reason: str) -> SinkError:
         text = f"no TLS connection to {self._settings.url}: {reason}"
@@ -208,11 +264,16 @@ def _reason(error: Exception) -> str:
     return str(error).rpartition(">: ")[2] or type(error).__name__
 
 
-def _first_line(path: Path, key: str) -> str:
+def _secret(path: Path, key: str) -> str:
+    """The first line of a file that not everybody may read."""
     try:
         line = path.read_text().partition("\n")[0].strip()
+        # The group is left alone: systemd hands a service its credentials as files of mode 0440.
+        exposed = path.stat().st_mode & stat.S_IROTH
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{key}: cannot read {path}: {error}") from error
     if not line:
         raise ConfigError(f"{key}: the first line of {path} is empty")
+    if exposed:
+        raise ConfigError(f"{key}: every user of this machine can read {path}: chmod 600 {path}")
     return line

@@ -1,4 +1,4 @@
-"""`coordinator metrics`: ship what a run has recorded to a server, afterwards or again."""
+"""`coordinator metrics`: is the server ready, and ship what a run has recorded, afterwards or again."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from coordinator import influx_check, tables
 from coordinator.commands.conversation import (
+    EXIT_ERROR,
     LATEST,
     Json,
     RunId,
@@ -63,11 +65,53 @@ def push_command(
         console.print(f"{sink.target} has everything of {run.run_id} already", soft_wrap=True)
 
 
+def check_command(
+    what: Annotated[
+        str, typer.Argument(help="A run's configuration (a .toml file), a run's id, or `latest`.", metavar="CONFIG|RUN")
+    ] = LATEST,
+    runs_folder: RunsFolder = Path("runs"),
+    json_output: Json = False,
+) -> None:
+    """Say whether metrics can be shipped.
+
+    Does the server answer, does the bucket exist, may these credentials write to it, and what to do if not. Stores
+    nothing. Ends with 1 when something is wrong.
+
+    \b
+    Example:
+      coordinator metrics check run.toml
+    """
+    with errors_in_one_line():
+        sink = InfluxSink(_settings_of(what, runs_folder))
+        try:
+            checks = influx_check.check(sink)
+        finally:
+            sink.close()
+    well = all(check.ok for check in checks)
+    if json_output:
+        print_document({"target": sink.target, "ok": well, "checks": [asdict(check) for check in checks]})
+    else:
+        talk(json_output).print(tables.checks_table(checks), soft_wrap=True)
+    if not well:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _settings_of(what: str, runs_folder: Path) -> InfluxSettings:
+    if what.endswith(".toml"):
+        return _section(load_settings(RunConfig, Path(what)), Path(what))
+    return _settings(open_run(runs_folder, what), None)
+
+
 def _settings(run: RunFolder, config_file: Path | None) -> InfluxSettings:
-    config = load_settings(RunConfig, config_file) if config_file is not None else saved_config(run)
+    if config_file is not None:
+        return _section(load_settings(RunConfig, config_file), config_file)
+    return _section(saved_config(run), run.path / "config.json")
+
+
+def _section(config: RunConfig, where: Path) -> InfluxSettings:
     if config.influx is None:
-        where = config_file or run.path / "config.json"
         raise ConfigError(
-            f"{where} has no section [influx] that says where metrics go: name a file that has with --config"
+            f"{where} has no section [influx] that says where metrics go: name a file that has one, "
+            "as `metrics check FILE` or `metrics push --config FILE`"
         )
     return config.influx

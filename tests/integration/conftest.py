@@ -17,6 +17,7 @@ from tests.integration.influx_servers import (
     VictoriaMetrics,
     find_program,
 )
+from tests.secret_files import write_secret
 
 
 def _need(*programs: str) -> None:
@@ -60,6 +61,6 @@ def influx(influx_servers: InfluxServers, tmp_path: Path) -> Influx:
     database = f"test_{uuid.uuid4().hex[:12]}"
     influx_servers.create_database(database)
     for token in (WRITE_TOKEN, READ_TOKEN, "wrong"):
-        (tmp_path / token).write_text(f"{token}\n")
+        write_secret(tmp_path / token, f"{token}\n")
     settings = InfluxSettings(url=influx_servers.url, bucket=database, token_file=tmp_path / WRITE_TOKEN)
     return Influx(influx_servers, database, settings)

@@ -13,13 +13,16 @@ from coordinator.run_folder import RunFolder
 from mosquitto.broker import PrivateBroker
 from tests.integration.conftest import Influx
 from tests.integration.federation import RUN_ID, Federation
+from tests.integration.influx_servers import READ_TOKEN, WRITER, VictoriaMetrics, free_port
 from tests.integration.read_back import expected_points, stored_points
+from tests.secret_files import write_secret
 from tests.unit.coordinator.recorded import RUN_ID as RECORDED_RUN_ID
 from tests.unit.coordinator.recorded import run_of
 
 
 def influx_section(settings: InfluxSettings) -> str:
-    return f'[influx]\nurl = "{settings.url}"\nbucket = "{settings.bucket}"\ntoken_file = "{settings.token_file}"\n'
+    token = f'token_file = "{settings.token_file}"\n' if settings.token_file else ""
+    return f'[influx]\nurl = "{settings.url}"\nbucket = "{settings.bucket}"\n{token}'
 
 
 def coordinator(*arguments: str | Path) -> Result:
@@ -59,6 +62,99 @@ def test_push_that_is_refused_says_what_to_do(influx: Influx, tmp_path: Path) ->
     assert result.exit_code == 1
     assert "answered 401" in result.stderr
     assert "Check influx.token_file" in result.stderr
+
+
+def check_of(settings: InfluxSettings, folder: Path) -> tuple[int, dict[str, str], str]:
+    """What `metrics check` says of a configuration: exit code, each check's verdict, and all that it found."""
+    config = folder / "check.toml"
+    config.write_text(influx_section(settings))
+    result = coordinator("metrics", "check", config, "--json")
+    checks = json.loads(result.stdout)["checks"]
+    verdicts = {check["name"]: "ok" if check["ok"] else "no" for check in checks}
+    return result.exit_code, verdicts, " ".join(check["detail"] for check in checks)
+
+
+def test_check_says_ok_and_stores_nothing_when_all_is_well(influx: Influx, tmp_path: Path) -> None:
+    code, verdicts, found = check_of(influx.settings, tmp_path)
+
+    assert (code, verdicts) == (0, {"server": "ok", "write": "ok"})
+    assert "InfluxDB 1.6.7" in found
+    assert influx.servers.query("SHOW MEASUREMENTS", influx.database) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "advice"),
+    [
+        ({"token_file": "wrong"}, "answered 401", "Check influx.token_file"),
+        ({"token_file": READ_TOKEN}, "answered 403", "the right to write to the bucket"),
+        ({"bucket": "nowhere"}, "answered 404", "Create the bucket 'nowhere'"),
+        ({"bucket": "{database}/forever"}, "retention policy not found", "Create the retention policy of"),
+    ],
+    ids=["wrong token", "may only read", "no bucket", "no retention policy"],
+)
+def test_check_says_what_to_do_when_write_would_be_refused(
+    influx: Influx, tmp_path: Path, change: dict[str, str], said: str, advice: str
+) -> None:
+    values = {key: value.format(database=influx.database) for key, value in change.items()}
+    if "token_file" in values:
+        values["token_file"] = str(tmp_path / values["token_file"])
+
+    code, verdicts, found = check_of(influx.settings.model_copy(update=values), tmp_path)
+
+    assert (code, verdicts) == (1, {"server": "ok", "write": "no"})
+    assert said in found
+    assert advice in found
+
+
+def test_check_asks_whether_server_runs_when_nothing_answers(influx: Influx, tmp_path: Path) -> None:
+    dead = influx.settings.model_copy(update={"url": f"http://127.0.0.1:{free_port()}"})
+
+    code, verdicts, found = check_of(dead, tmp_path)
+
+    assert (code, verdicts) == (1, {"server": "no"})
+    assert "Connection refused" in found
+    assert "Is it running, and is influx.url its address" in found
+
+
+def test_check_names_the_command_when_secret_is_open_to_everybody(influx: Influx, tmp_path: Path) -> None:
+    assert influx.settings.token_file is not None
+    influx.settings.token_file.chmod(0o644)
+    config = tmp_path / "run.toml"
+    config.write_text(influx_section(influx.settings))
+
+    result = coordinator("metrics", "check", config)
+
+    assert result.exit_code == 1
+    assert f"chmod 600 {influx.settings.token_file}" in result.stderr
+
+
+def test_check_passes_with_user_and_password_when_server_is_1_8(influx: Influx, tmp_path: Path) -> None:
+    secret = write_secret(tmp_path / "password", WRITER[1])
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f'[influx]\nurl = "{influx.settings.url}"\nbucket = "{influx.database}/autogen"\n'
+        f'user = "{WRITER[0]}"\npassword_file = "{secret}"\n'
+    )
+
+    result = coordinator("metrics", "check", config)
+
+    assert result.exit_code == 0, result.stdout
+    assert "these credentials may write to it" in result.stdout
+
+
+def test_check_passes_when_server_is_victoria_metrics(victoria_metrics: VictoriaMetrics, tmp_path: Path) -> None:
+    code, verdicts, _ = check_of(InfluxSettings(url=victoria_metrics.url, bucket="any"), tmp_path)
+
+    assert (code, verdicts) == (0, {"server": "ok", "write": "ok"})
+
+
+def test_check_uses_the_runs_own_configuration_when_given_a_run(influx: Influx, tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "runs", "run-1", {"influx": influx.settings.model_dump(mode="json")})
+
+    result = coordinator("metrics", "check", "run-1", "--runs", tmp_path / "runs")
+
+    assert result.exit_code == 0, result.stderr
+    assert "InfluxDB 1.6.7" in result.stdout
 
 
 @pytest.fixture

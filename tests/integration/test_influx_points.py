@@ -16,6 +16,7 @@ from tests.integration.flaky_http import FlakyProxy
 from tests.integration.influx_servers import READ_TOKEN, READER, WRITER, VictoriaMetrics
 from tests.integration.read_back import count_points, expected_points, stored_points
 from tests.sample_records import STARTED_AT, device_record, round_record, run_event
+from tests.secret_files import write_secret
 
 TYPES = {int: "integer", float: "float", bool: "boolean", str: "string"}
 
@@ -123,7 +124,7 @@ def test_retention_policy_is_written_when_bucket_names_one(influx: Influx) -> No
 
 
 def test_user_and_password_are_accepted_when_server_knows_no_tokens(influx: Influx, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text(WRITER[1])
+    write_secret(tmp_path / "password", WRITER[1])
     settings = InfluxSettings(
         url=influx.settings.url, bucket=influx.database, user=WRITER[0], password_file=tmp_path / "password"
     )
@@ -187,7 +188,7 @@ def test_points_pass_in_smaller_writes_when_proxy_limits_their_size(influx: Infl
 
 
 def test_no_secret_is_told_when_server_refuses(influx: Influx, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("sesame-open")
+    write_secret(tmp_path / "secret", "sesame-open")
 
     error = refusal_of(influx.settings.model_copy(update={"token_file": tmp_path / "secret"}))
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from coordinator.influx import InfluxSettings, InfluxSink
 from schemas.errors import ConfigError
+from tests.secret_files import write_secret
 
 URL = "http://127.0.0.1:8086"
 
@@ -33,13 +34,13 @@ def test_settings_are_refused_when_they_cannot_work(changes: dict[str, Any], pro
 
 
 def test_token_is_the_first_line_when_file_has_several(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("  secret \nnot this\n")
+    write_secret(tmp_path / "token", "  secret \nnot this\n")
 
     assert InfluxSettings(url=URL, bucket="fl", token_file=tmp_path / "token").token() == "secret"
 
 
 def test_token_is_user_and_password_when_server_is_of_1_8(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("pass:word\n")
+    write_secret(tmp_path / "password", "pass:word\n")
     settings = InfluxSettings(url=URL, bucket="fl/weeks", user="writer", password_file=tmp_path / "password")
 
     assert settings.token() == "writer:pass:word"
@@ -59,13 +60,28 @@ def test_sink_names_key_and_file_when_token_cannot_be_read(tmp_path: Path, conte
         InfluxSink(InfluxSettings(url=URL, bucket="fl", token_file=path))
 
 
+def test_sink_refuses_a_token_when_every_user_can_read_it(tmp_path: Path) -> None:
+    path = write_secret(tmp_path / "token", "secret")
+    path.chmod(0o644)
+
+    with pytest.raises(ConfigError, match=r"influx\.token_file: every user of this machine can read .*: chmod 600"):
+        InfluxSink(InfluxSettings(url=URL, bucket="fl", token_file=path))
+
+
+def test_token_is_read_when_service_manager_hands_it_over_by_group(tmp_path: Path) -> None:
+    path = write_secret(tmp_path / "token", "secret")
+    path.chmod(0o440)
+
+    assert InfluxSettings(url=URL, bucket="fl", token_file=path).token() == "secret"
+
+
 def test_sink_names_the_file_when_certificate_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"influx\.ca: there is no file .*ca\.crt"):
         InfluxSink(InfluxSettings(url=URL, bucket="fl", ca=tmp_path / "ca.crt"))
 
 
 def test_target_names_no_secret_when_logged(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("secret")
+    write_secret(tmp_path / "token", "secret")
     sink = InfluxSink(InfluxSettings(url=URL + "/", org="home", bucket="fl", token_file=tmp_path / "token"))
 
     assert sink.target == "http://127.0.0.1:8086 home fl"

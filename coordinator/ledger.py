@@ -23,7 +23,10 @@ class Ledger:
     def save(self, open_round: OpenRound) -> None:
         """Have the round that has just closed written and evaluated."""
         state, out = self._state, self._out
-        state.closed = open_round.record(state.rules.run_id, state.sha256, out.refused, out.ignored_fields)
+        rules = state.rules
+        record = open_round.record(rules.run_id, state.sha256, out.refused, out.ignored_fields)
+        ending = {"target_accuracy": rules.target_accuracy, "rounds_planned": rules.rounds}
+        state.closed = record.model_copy(update=ending)
         out.refused, out.ignored_fields = {}, 0
         self._opened_s = open_round.times.opened_s
         state.open = None

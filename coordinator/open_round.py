@@ -84,6 +84,7 @@ class OpenRound:
     def record(self, run_id: str, model_sha256: str, refused: dict[str, dict[str, int]], ignored: int) -> RoundRecord:
         """The round's record, as far as it is known when the round closes."""
         traffic = self.times.traffic
+        slowest = max(sorted(self.latencies_s), key=lambda agent_id: self.latencies_s[agent_id], default=None)
         return RoundRecord(
             run_id=run_id,
             round_number=self.number,
@@ -108,6 +109,8 @@ class OpenRound:
             payload_bytes_down=traffic.payload_bytes_down,
             packet_bytes_up=traffic.packet_bytes_up,
             packet_bytes_down=traffic.packet_bytes_down,
+            slowest_agent_id=slowest,
+            slowest_latency_s=self.latencies_s.get(slowest) if slowest is not None else None,
         )
 
     def _train_loss(self) -> float | None:

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
-from coordinator.influx_check import Check
 from coordinator.run_summary import RunSummary
 from coordinator.summary import STRAGGLER_FACTOR, DeviceSummary, Straggler, num_refused
 from schemas.records import RoundRecord
@@ -49,14 +47,6 @@ def refusals_table(refusals: Mapping[str, Mapping[str, int]]) -> Table:
     for reason, by_agent in refusals.items():
         senders = ", ".join(f"{agent} ({count})" for agent, count in by_agent.items())
         table.add_row(reason, str(sum(by_agent.values())), senders)
-    return table
-
-
-def checks_table(checks: Iterable[Check]) -> Table:
-    """One line per question about the metrics server."""
-    table = _table("check", "", "found")
-    for check in checks:
-        table.add_row(check.name, "[green]ok[/]" if check.ok else "[red]no[/]", escape(check.detail))
     return table
 
 

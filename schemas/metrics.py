@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
 
+_ONLINE_AFTER = {"agent-online": 1, "agent-offline": 0}
+"""Events that say whether a device is there; a number, as dashboards cannot draw a boolean."""
+
 REPEATABLE_ROUNDS = 8
 """So far back a crash can throw a run: one round, and more only when checkpoints are damaged."""
 
@@ -79,6 +82,10 @@ FL_ROUND = Measurement(
         FieldSpec("payload_bytes_down", int, "bytes", "application payload that the coordinator received"),
         FieldSpec("packet_bytes_up", int, "bytes", "whole MQTT packets that the coordinator sent"),
         FieldSpec("packet_bytes_down", int, "bytes", "whole MQTT packets that the coordinator received"),
+        FieldSpec("slowest_agent_id", str, "", "the device whose update was counted last"),
+        FieldSpec("slowest_latency_s", float, "s", "announcement to that update"),
+        FieldSpec("target_accuracy", float, "0 to 1", "at which the run ends, where it has a target"),
+        FieldSpec("rounds_planned", int, "rounds", "after which the run ends at the latest"),
     ),
 )
 
@@ -118,7 +125,11 @@ FL_EVENT = Measurement(
     "fl_event",
     "something that happened to a run, when it happened",
     {**_RUN, "name": "what happened", "agent_id": "the device, where the event is about one"},
-    (_ROUND_NUMBER, FieldSpec("detail", str, "", "one sentence, or empty")),
+    (
+        _ROUND_NUMBER,
+        FieldSpec("detail", str, "", "one sentence, or empty"),
+        FieldSpec("online", int, "0 or 1", "whether the device is there from now on, where the event says so"),
+    ),
 )
 
 MEASUREMENTS = (FL_ROUND, FL_DEVICE, FL_REFUSAL, FL_EVENT)
@@ -137,7 +148,8 @@ def points(record: RoundRecord | DeviceRecord | RunEvent) -> list[Point]:
             tags = {"run_id": record.run_id, "name": record.name}
             if record.agent_id is not None:
                 tags["agent_id"] = record.agent_id
-            return [_point(FL_EVENT, tags, dict(record), record.at)]
+            values = {**dict(record), "online": _ONLINE_AFTER.get(record.name)}
+            return [_point(FL_EVENT, tags, values, record.at)]
 
 
 class PointStream:

@@ -31,6 +31,8 @@ class RoundRecord(Part):
         train_loss: mean of the accepted updates' training losses, weighted by n_k.
         loss, accuracy: of the new global model on the held-out test set, where it was evaluated.
         payload_bytes_*, packet_bytes_*: the coordinator's own traffic during the round.
+        slowest_agent_id, slowest_latency_s: whose update was counted last, and how long after the announcement.
+        target_accuracy, rounds_planned: how the run was to end when this round closed; None in older records.
     """
 
     type: Literal["round"] = "round"
@@ -57,6 +59,10 @@ class RoundRecord(Part):
     payload_bytes_down: int
     packet_bytes_up: int
     packet_bytes_down: int
+    slowest_agent_id: AgentId | None = None
+    slowest_latency_s: float | None = None
+    target_accuracy: float | None = None
+    rounds_planned: int | None = None
 
     @property
     def key(self) -> tuple[str, int, str]:

@@ -33,6 +33,10 @@ def round_record(number: int = 1, **changes: object) -> RoundRecord:
         payload_bytes_down=2000,
         packet_bytes_up=1100,
         packet_bytes_down=2200,
+        slowest_agent_id="pi-2",
+        slowest_latency_s=3.75,
+        target_accuracy=0.9,
+        rounds_planned=20,
     )
     return record.model_copy(update=changes)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from coordinator import influx_check, tables
+from coordinator import influx_check
 from coordinator.commands.conversation import (
     EXIT_ERROR,
     LATEST,
@@ -91,7 +92,10 @@ def check_command(
     if json_output:
         print_document({"target": sink.target, "ok": well, "checks": [asdict(check) for check in checks]})
     else:
-        talk(json_output).print(tables.checks_table(checks), soft_wrap=True)
+        console = talk(json_output)
+        for check in checks:
+            verdict = "[green]ok[/]" if check.ok else "[red]no[/]"
+            console.print(f"{verdict}  {check.name}: {escape(check.detail)}", soft_wrap=True)
     if not well:
         raise typer.Exit(EXIT_ERROR)
 

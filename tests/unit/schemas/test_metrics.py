@@ -92,7 +92,8 @@ def test_event_is_tagged_with_its_device_when_it_is_about_one() -> None:
 
     assert about_run.tags == {"run_id": "run-1", "name": "started"}
     assert about_device.tags == {"run_id": "run-1", "name": "agent-offline", "agent_id": "pi-1"}
-    assert about_device.fields == {"round_number": 2, "detail": "will"}
+    assert about_device.fields == {"round_number": 2, "detail": "will", "online": 0}
+    assert "online" not in about_run.fields
 
 
 def test_field_is_left_out_when_it_has_no_value() -> None:

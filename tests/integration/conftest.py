@@ -17,6 +17,7 @@ from tests.integration.influx_servers import (
     VictoriaMetrics,
     find_program,
 )
+from tests.integration.shipped_run import ShippedRun, drive
 from tests.secret_files import write_secret
 
 
@@ -44,6 +45,16 @@ def victoria_metrics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victo
     _need("victoria-metrics")
     with VictoriaMetrics(tmp_path_factory.mktemp("victoria-metrics")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shipped_run(
+    influx_servers: InfluxServers, mosquitto_program: str, tmp_path_factory: pytest.TempPathFactory
+) -> ShippedRun:
+    """A real run, in its folder and on the server; only to be read."""
+    assert mosquitto_program
+    influx_servers.start_database()
+    return drive(influx_servers, tmp_path_factory.mktemp("shipped-run"))
 
 
 class Influx(NamedTuple):

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "edge_agent": {"schemas", "transport", "learning"},
     "coordinator": {"schemas", "transport", "learning"},
     "simulation": {"schemas", "transport", "learning", "mosquitto", "edge_agent", "coordinator"},
+    "dashboards": {"schemas"},
     "benchmarks": {"schemas", "transport", "learning", "mosquitto", "edge_agent", "coordinator", "simulation"},
 }
 """Which of our packages a package may import, besides itself."""

@@ -7,6 +7,10 @@ from typing import Annotated
 import typer
 
 from coordinator.commands import (
+<<<<<<< HEAD
+=======
+    answering,
+>>>>>>> fd3e71d (Answer five questions about runs by a command and by a saved query, and keep metrics for as long as they are of use)
     bench,
     breaking,
     demonstrating,
@@ -16,7 +20,10 @@ from coordinator.commands import (
     metrics,
     running,
     simulating,
+<<<<<<< HEAD
     starting,
+=======
+>>>>>>> fd3e71d (Answer five questions about runs by a command and by a saved query, and keep metrics for as long as they are of use)
 )
 from coordinator.commands.conversation import EXIT_CODES
 
@@ -59,6 +66,7 @@ app.command("partition")(dividing.partition_command)
 metrics_app.command("check")(metrics.check_command)
 metrics_app.command("push")(metrics.push_command)
 app.add_typer(metrics_app, name="metrics")
+app.add_typer(answering.answers_app, name="answers")
 app.add_typer(bench.bench_app, name="bench")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 
+from coordinator.answers import DeviceMegabytes, Pace, Progress, Refusal
 from coordinator.run_summary import RunSummary
 from coordinator.summary import STRAGGLER_FACTOR, DeviceSummary, Straggler, num_refused
 from schemas.records import RoundRecord
@@ -48,6 +49,56 @@ def refusals_table(refusals: Mapping[str, Mapping[str, int]]) -> Table:
         senders = ", ".join(f"{agent} ({count})" for agent, count in by_agent.items())
         table.add_row(reason, str(sum(by_agent.values())), senders)
     return table
+
+
+def megabytes_table(devices: Iterable[DeviceMegabytes]) -> Table:
+    """What each device moved."""
+    table = _table("device", ">MB sent", ">MB received", ">MB")
+    for device in devices:
+        values = (device.mb_up, device.mb_down, device.mb_up + device.mb_down)
+        table.add_row(device.agent_id, *(number(value, 2) for value in values))
+    return table
+
+
+def refusal_rows(refusals: Iterable[Refusal]) -> Table:
+    """Refused messages, a line per sender and reason."""
+    table = _table("from", "refused because", ">messages", "in rounds")
+    for refusal in refusals:
+        first, last = refusal.first_round, refusal.last_round
+        rounds = f"{first}" if first == last else f"{first} to {last}"
+        table.add_row(refusal.agent_id, refusal.reason, str(refusal.messages), rounds)
+    return table
+
+
+def pace_sentences(now: Pace, before: Pace) -> list[str]:
+    """How long a round takes, and whether that has changed."""
+    lines = [
+        f"{when}: {pace.mean_s:.2f} s a round, {pace.max_s:.2f} s at most, in {pace.rounds} rounds"
+        if pace.mean_s is not None and pace.max_s is not None
+        else f"{when}: no round"
+        for when, pace in (("last 24 hours", now), ("the 7 days before", before))
+    ]
+    if now.mean_s is not None and before.mean_s:
+        lines.append(f"change: {now.mean_s / before.mean_s - 1:+.0%}")
+    return lines
+
+
+def progress_sentence(progress: Progress | None) -> str:
+    """How far it is."""
+    if progress is None:
+        return "no round has been evaluated yet"
+    words = [f"accuracy {percent(progress.accuracy)} after round {progress.round_number}"]
+    if progress.target_accuracy is None:
+        words.append("no target was set")
+    elif progress.missing is not None and progress.missing <= 0:
+        words.append(f"its target of {percent(progress.target_accuracy)} is reached")
+    else:
+        words.append(f"{percent(progress.missing)} to go to {percent(progress.target_accuracy)}")
+        if progress.rounds_needed is not None:
+            words.append(f"about {progress.rounds_needed} more rounds at the pace of the last ones")
+    if progress.rounds_left:
+        words.append(f"it ends after {progress.rounds_left} more at the latest")
+    return "; ".join(words)
 
 
 DEVICES_CAPTION = "train, comm, idle, latency: mean seconds a round; MB: MQTT packets, sent and received; RAM: MB"

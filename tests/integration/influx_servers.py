@@ -125,7 +125,9 @@ class InfluxServers:
             assert "error" not in result, f"{text}: {result['error']}"
             for series in result.get("series", []):
                 tags = series.get("tags", {})
-                rows += [{**tags, **dict(zip(series["columns"], values, strict=True))} for values in series["values"]]
+                rows += [
+                    {**tags, **dict(zip(series["columns"], values, strict=True))} for values in series.get("values", [])
+                ]
         return rows
 
     def _query(self, text: str, user: tuple[str, str] = ADMIN, database: str = "") -> dict[str, Any]:

@@ -7,10 +7,7 @@ from typing import Annotated
 import typer
 
 from coordinator.commands import (
-<<<<<<< HEAD
-=======
     answering,
->>>>>>> fd3e71d (Answer five questions about runs by a command and by a saved query, and keep metrics for as long as they are of use)
     bench,
     breaking,
     demonstrating,
@@ -20,10 +17,7 @@ from coordinator.commands import (
     metrics,
     running,
     simulating,
-<<<<<<< HEAD
     starting,
-=======
->>>>>>> fd3e71d (Answer five questions about runs by a command and by a saved query, and keep metrics for as long as they are of use)
 )
 from coordinator.commands.conversation import EXIT_CODES
 

@@ -8,24 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from schemas.codecs import CodecSpec, compress, parse_codec, rounding_generator
+from schemas.codecs import CodecSpec, compress, rounding_generator
 from schemas.weights import Array, Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Codecs:
-    """How weights travel, as texts that `parse_codec` reads."""
-
-    up: str = "fp32"
-    down: str = "fp32"
-
-    @property
-    def is_plain(self) -> bool:
-        """Whole models in both directions."""
-        return parse_codec(self.up).is_identity and parse_codec(self.down).is_identity
-
-
-PLAIN = Codecs()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from schemas.codecs import parse_codec
 from schemas.errors import PayloadError
 from schemas.messages import TrainingPlan
 from schemas.weights import Weights
-from simulation.compression import PLAIN, Codecs, Downlink, Sent, Uplink, difference, total
+from simulation.compression import Downlink, Sent, Uplink, difference, total
 
 MEAN = Aggregation()
 
@@ -50,6 +50,8 @@ class Experiment:
         scheme, alpha: how the training data is divided, see `learning.partition`.
         present: (round number, number of agents) -> those that take part, by number from 0.
         stop_at: no more rounds after this accuracy.
+        codec: of updates and models, or UP/DOWN; fp32 when not given.
+        aggregation: what puts updates together.
     """
 
     recipe: Recipe
@@ -63,7 +65,7 @@ class Experiment:
     model: str = "cnn"
     present: Callable[[int, int], list[int]] = everybody
     stop_at: float = 1.0
-    codecs: Codecs = PLAIN
+    codec: str | None = None
     aggregation: Aggregation = MEAN
 
     @property
@@ -117,33 +119,34 @@ def play(experiment: Experiment, train: Examples) -> Iterator[Played]:
     learners = [Learner(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
     strategy = make_strategy(plan, experiment.aggregation)
     weights: Weights = get_weights(initial_model(plan.model, plan.seed, experiment.recipe.make()))
-    downlink = Downlink(parse_codec(experiment.codecs.down), seed, weights)
-    uplinks = [Uplink(parse_codec(experiment.codecs.up), seed, f"room-{i}") for i in range(1, count + 1)]
+    up, _, down = (experiment.codec or "fp32").partition("/")
+    downlink = Downlink(parse_codec(down or up), seed, weights)
+    uplinks = [Uplink(parse_codec(up), seed, f"room-{i}") for i in range(1, count + 1)]
     state: State = {}
     carries: list[State] = [{}] * count
     carried = [0] * count
     for number in range(1, experiment.rounds + 1):
         broadcast = downlink.send(weights, number) if number > 1 else Sent(weights, 0)
         base = broadcast.decoded
-        mean = strategy.aggregator(weights)
+        mean = strategy.aggregator(base)
         sizes = []
         for agent in experiment.present(number, count):
             outcome = learners[agent].train(plan, number, base, carries[agent], carried[agent])
             try:
                 sent = uplinks[agent].send(outcome.result.weights, base, number)
-                mean.add(moved(weights, base, sent.decoded), outcome.result.num_examples)
+                mean.add(sent.decoded, outcome.result.num_examples)
             except PayloadError:
                 return
             sizes.append(sent.tensor_bytes)
             carries[agent], carried[agent] = outcome.carry, number
-        step = strategy.step(weights, mean.result(), state)
+        step = strategy.step(weights, moved(weights, base, mean.result()), state)
         weights, state = step.weights, step.state
         yield Played(weights, broadcast.tensor_bytes, sum(sizes) / len(sizes))
 
 
-def moved(weights: Weights, base: Weights, update: Weights) -> Weights:
-    """The model moved as an update moved the base that agents hold, which is the model itself in a plain run."""
-    return update if base is weights else total(weights, difference(update, base))
+def moved(weights: Weights, base: Weights, mean: Weights) -> Weights:
+    """The mean of updates that started from `base`, as if they had started from the global model `weights`."""
+    return mean if base is weights else total(weights, difference(mean, base))
 
 
 def rounds_to(accuracies: list[float], target: float) -> int | None:

@@ -156,6 +156,64 @@ def simulate(
 
 
 @bench_app.command()
+def learning(
+    tables: Annotated[str, typer.Option(help="presets, strategies, ablation, with commas.")] = "",
+    splits: Annotated[str, typer.Option(help="Of the presets: pairs-10, iid-40, ..., with commas.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Rounds to an accuracy for strategies, presets on every split, and `best` without each of its parts.
+
+    Example: coordinator bench learning --tables presets --splits pairs-10,iid-40 --seeds 3
+    """
+    options: dict[str, Any] = {"seeds": seeds, "first_seed": first_seed, "quick": quick}
+    if tables:
+        options["tables"] = _words(tables)
+    if splits:
+        options["splits"] = _words(splits)
+    _measure("learning", options, out, json_output)
+
+
+@bench_app.command("bytes")
+def bytes_command(
+    strategy: Annotated[list[str] | None, typer.Option(help="May be given more than once; fedavg and best.")] = None,
+    codec: Annotated[
+        list[str] | None, typer.Option(help="May be given more than once: int8, or UP/DOWN such as ternary:1/int4.")
+    ] = None,
+    local_batches: Annotated[str, typer.Option(help="E, with commas.")] = "10,40",
+    targets: Annotated[str, typer.Option(help="Accuracies in percent, with commas.")] = "85,90,95",
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
+    rounds: Annotated[int, typer.Option(min=1, help="At most so many.")] = 25,
+    broker: Annotated[bool, typer.Option("--broker", help="The first one again, over a real broker.")] = False,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Rounds and bytes to an accuracy for strategies times codecs, every packet counted, simulated.
+
+    Example: coordinator bench bytes --strategy best --codec int4 --codec ternary:1/int4 --seeds 2 --broker
+    """
+    options: dict[str, Any] = {
+        "local_batches": _numbers(local_batches, "--local-batches"),
+        "targets": tuple(percent / 100 for percent in _percents(targets)),
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "rounds": rounds,
+        "broker": broker,
+        "quick": quick,
+    }
+    if strategy:
+        options["strategies"] = tuple(strategy)
+    if codec:
+        options["codecs"] = tuple(codec)
+    _measure("bytes", options, out, json_output)
+
+
+@bench_app.command()
 def poisoning(
     aggregations: Annotated[str, typer.Option(help="mean, median, ..., with commas; all when not given.")] = "",
     partitions: Annotated[str, typer.Option(help="iid, digit-pairs, with a comma.")] = "iid,digit-pairs",
@@ -215,6 +273,15 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     except ValueError as error:
         with errors_in_one_line():
             raise ConfigError(f"{option} {text}: expected whole numbers with commas, such as 5,50") from error
+    return ()
+
+
+def _percents(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(sorted(float(part) for part in _words(text)))
+    except ValueError as error:
+        with errors_in_one_line():
+            raise ConfigError(f"--targets {text}: expected percents with commas, such as 85,98.4") from error
     return ()
 
 

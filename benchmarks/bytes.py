@@ -1,0 +1,246 @@
+"""Rounds and bytes to an accuracy for strategies times codecs, by digit pairs, and which of them are worth having.
+
+Simulated with the real engines and codecs. Bytes are every MQTT control packet of a device, both ways: announcements,
+models, updates, receipts, reports and acknowledgements. One point can be run again over a real broker.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from benchmarks.result import Column, Result, Row, Say
+from coordinator.demo import DemoSettings, demo_config, load_demo_data, run_demo
+from coordinator.observers import Observers
+from coordinator.report.plots import Theme
+from coordinator.run_folder import RunFolder
+from coordinator.summary import reports_of, rounds_of
+from learning.datasets import Dataset
+from learning.partition import partition
+from schemas import wire
+from schemas.records import DeviceRecord
+from simulation.experiment import rounds_to
+from simulation.runner import World, simulate
+
+HEIGHT_IN = 6.4
+CODECS = ("fp32", "int8", "int4,channel", "int4", "ternary:1/int4", "ternary:1.5")
+QUICK_TARGETS = (0.3, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to run: every combination, each until the last target or for `rounds` rounds.
+
+    Attributes:
+        codecs: one for both directions or UP/DOWN.
+        targets: accuracies, ascending.
+        broker: run the first seed of the first combination again over a real broker.
+    """
+
+    strategies: tuple[str, ...] = ("fedavg", "best")
+    codecs: tuple[str, ...] = CODECS
+    local_batches: tuple[int, ...] = (10, 40)
+    targets: tuple[float, ...] = (0.85, 0.90, 0.95)
+    partition: str = "digit-pairs"
+    seeds: int = 5
+    first_seed: int = 11
+    rounds: int = 25
+    broker: bool = False
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One run: after each round the accuracy, and the bytes that a device had sent and received by then (mean)."""
+
+    accuracy: list[float]
+    packet_bytes: list[float]
+    payload_bytes: list[float]
+
+
+def run(settings: Settings, folder: Path, say: Say) -> Result:
+    """One row per strategy, E and codec.
+
+    Raises:
+        FederationError: a strategy or codec is unknown, or the broker is missing.
+    """
+    if settings.quick:
+        settings = replace(settings, seeds=1, rounds=3, local_batches=settings.local_batches[:1], targets=QUICK_TARGETS)
+    base = DemoSettings(runs_folder=folder / "runs", rounds=settings.rounds, partition=settings.partition)
+    base = replace(base, target_accuracy=settings.targets[-1], seed=settings.first_seed)
+    points = [
+        replace(base, strategy=strategy, local_batches=batches, codec=codec)
+        for strategy in settings.strategies
+        for batches in settings.local_batches
+        for codec in settings.codecs
+    ]
+    for point in points:
+        demo_config(point, "none", "check", {})
+    dataset, name = load_demo_data(base)
+    rows = []
+    for point in points:
+        say(f"{point.strategy}, E={point.local_batches}, {point.codec}: {settings.seeds} seeds on {name}")
+        seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+        rows.append(row_of(point, [simulated(replace(point, seed=seed), dataset, name) for seed in seeds], settings))
+    for target in settings.targets:
+        mark_front(rows, target)
+    details = {}
+    if settings.broker:
+        say(f"{points[0].strategy}, {points[0].codec}, seed {settings.first_seed} again, over a real broker")
+        details["broker"] = beside_a_broker(points[0], dataset, name)
+    return Result(
+        settings={"partition": settings.partition, "first_seed": settings.first_seed, "seeds": settings.seeds}
+        | {"rounds": settings.rounds, "targets": list(settings.targets), "data": name, "agents": base.devices},
+        rows=rows,
+        columns=columns(settings.targets),
+        summary={f"broker_{key}": value for key, value in details.get("broker", {}).items() if key != "devices"},
+        details=details,
+        notes=(
+            "means over the seeds that reached the accuracy; kB are 1000 bytes of MQTT packets, up and down, a device,",
+            "until it has reported the round; * marks what nothing else beats in both rounds and bytes",
+        ),
+    )
+
+
+def columns(targets: Iterable[float]) -> tuple[Column, ...]:
+    """The table's: for each target rounds, kilobytes and how many seeds came there."""
+    found = [Column("strategy", "strategy"), Column("local_batches", "E"), Column("codec", "codec")]
+    for target in targets:
+        key = _percent(target)
+        found += [Column(f"rounds_{key}", f"rounds to {key}", 1), Column(f"bytes_{key}", "kB", 1, 1e-3)]
+        found += [Column(f"most_bytes_{key}", "most", 1, 1e-3), Column(f"front_{key}", "")]
+    return (*found, Column("reached", "seeds"))
+
+
+def simulated(demo: DemoSettings, dataset: Dataset, name: str) -> Curve:
+    """One run in virtual time."""
+    parts = partition(dataset.train.labels, demo.devices, demo.partition, demo.seed, demo.alpha)
+    rooms = {f"room-{i}": dataset.train.take(indices) for i, indices in enumerate(parts, start=1)}
+    config = demo_config(demo, name, _run_id(demo), {})
+    simulate(config, rooms, World())
+    return curve_of(RunFolder.open(demo.runs_folder, _run_id(demo)))
+
+
+def curve_of(folder: RunFolder) -> Curve:
+    """Accuracy and bytes so far, from a run's records."""
+    records = list(folder.records())
+    rounds, reports = rounds_of(records), reports_of(records)
+    packets = payloads = 0.0
+    curve = Curve([], [], [])
+    devices = len({record.agent_id for record in reports})
+    for closed in rounds:
+        of_round = [record.report for record in reports if record.round_number == closed.round_number]
+        packets += sum(report.packet_bytes_up + report.packet_bytes_down for report in of_round) / devices
+        payloads += sum(report.payload_bytes_up + report.payload_bytes_down for report in of_round) / devices
+        curve.accuracy.append(closed.accuracy or 0.0)
+        curve.packet_bytes.append(packets)
+        curve.payload_bytes.append(payloads)
+    return curve
+
+
+def row_of(point: DemoSettings, curves: list[Curve], settings: Settings) -> Row:
+    """Several seeds of one combination."""
+    row: Row = {"strategy": point.strategy, "local_batches": point.local_batches, "codec": point.codec}
+    for target in settings.targets:
+        key = _percent(target)
+        reached = [(curve, number) for curve in curves if (number := rounds_to(curve.accuracy, target)) is not None]
+        spent = [curve.packet_bytes[number - 1] for curve, number in reached]
+        row |= {
+            f"rounds_{key}": fmean(number for _, number in reached) if reached else None,
+            f"bytes_{key}": fmean(spent) if spent else None,
+            f"most_bytes_{key}": max(spent, default=None),
+            f"payload_bytes_{key}": fmean(c.payload_bytes[n - 1] for c, n in reached) if reached else None,
+            f"reached_{key}": len(reached),
+            f"rounds_by_seed_{key}": [rounds_to(curve.accuracy, target) for curve in curves],
+        }
+    row["reached"] = (
+        "/".join(str(row[f"reached_{_percent(target)}"]) for target in settings.targets) + f" of {len(curves)}"
+    )
+    row["accuracy_by_round"] = [curve.accuracy for curve in curves]
+    row["packet_bytes_by_round"] = [curve.packet_bytes for curve in curves]
+    return row
+
+
+def mark_front(rows: list[Row], target: float) -> None:
+    """Mark the rows that no other one beats: none has as few rounds and bytes, and less of one."""
+    key = _percent(target)
+    whole = [row for row in rows if row[f"reached_{key}"] == len(row["accuracy_by_round"])]
+    spent = [(row[f"rounds_{key}"], row[f"bytes_{key}"]) for row in whole]
+    for row, own in zip(whole, spent, strict=True):
+        beaten = any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in spent)
+        row[f"front_{key}"] = None if beaten else "*"
+
+
+def beside_a_broker(demo: DemoSettings, dataset: Dataset, name: str) -> dict[str, Any]:
+    """The same run over Mosquitto with agent processes: are the models and, reports aside, the bytes the same?
+
+    The text of a report is as long as the digits of what it measured, so its payload is taken out. So is all that comes
+    before the end of round 1: only over a broker do agents log in with passwords.
+    """
+    over = run_demo(demo, dataset, name, lambda _config: Observers([]))
+    simulated_run = RunFolder.open(demo.runs_folder, _run_id(demo))
+    real = RunFolder.open(demo.runs_folder, over.run_id)
+    here, there = (bytes_by_device(reports_of(list(folder.records()))) for folder in (simulated_run, real))
+    hashes = [[r.model_sha256 for r in rounds_of(list(folder.records()))] for folder in (simulated_run, real)]
+    return {
+        "same_models": hashes[0] == hashes[1],
+        "same_bytes": here == there,
+        "rounds": len(hashes[1]),
+        "devices": {agent_id: {"simulated": here.get(agent_id), "broker": there[agent_id]} for agent_id in there},
+    }
+
+
+def bytes_by_device(reports: Iterable[DeviceRecord]) -> dict[str, list[int]]:
+    """Packet bytes of each round after the first, both ways, less the report's own payload."""
+    found: dict[str, list[int]] = {}
+    for record in sorted(reports, key=lambda record: record.round_number):
+        if record.round_number > 1:
+            report = record.report
+            total = report.packet_bytes_up + report.packet_bytes_down
+            found.setdefault(record.agent_id, []).append(total - len(wire.encode(report)))
+    return found
+
+
+def _percent(target: float) -> str:
+    return f"{100 * target:.4g}%"
+
+
+def _run_id(demo: DemoSettings) -> str:
+    """As long as those that a demo makes, as it is part of many messages."""
+    point = f"{demo.strategy} {demo.local_batches} {demo.codec}".encode()
+    return f"bench-{zlib.crc32(point):08x}-{demo.seed:05d}"
+
+
+def draw(figure: Figure, theme: Theme, result: Result) -> None:
+    """Bytes over rounds to the first and to the last target, with the front as a line."""
+    targets = result.settings["targets"]
+    chosen = dict.fromkeys((targets[0], targets[-1]))
+    for axes, target in zip(figure.subplots(len(chosen), 1, squeeze=False)[:, 0], chosen, strict=True):
+        _draw_front(axes, theme, result.rows, target)
+
+
+def _draw_front(axes: Any, theme: Theme, rows: list[Row], target: float) -> None:
+    key = _percent(target)
+    shown = [row for row in rows if row[f"reached_{key}"] == len(row["accuracy_by_round"])]
+    front = sorted((row[f"rounds_{key}"], row[f"bytes_{key}"] / 1e3) for row in shown if row[f"front_{key}"])
+    axes.plot([r for r, _ in front], [b for _, b in front], "-", color=theme.muted, linewidth=1, label="best of both")
+    colours = (theme.muted, theme.compute, theme.highlight, theme.communication)
+    series = list(dict.fromkeys((row["strategy"], row["local_batches"]) for row in shown))
+    for (strategy, batches), colour in zip(series, colours * 2, strict=False):
+        own = [row for row in shown if (row["strategy"], row["local_batches"]) == (strategy, batches)]
+        places = [(row[f"rounds_{key}"], row[f"bytes_{key}"] / 1e3) for row in own]
+        axes.plot(
+            [r for r, _ in places], [b for _, b in places], "o", ms=5, color=colour, label=f"{strategy}, E={batches}"
+        )
+        for row, place in zip(own, places, strict=True):
+            axes.annotate(row["codec"], place, xytext=(4, 3), textcoords="offset points", fontsize=6, color=theme.text)
+    axes.set_yscale("log")
+    axes.margins(x=0.12, y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=f"to {key}: kB per device, all packets, both ways", xlabel="rounds", ylabel="kB")
+    axes.legend(loc="best", fontsize=7)

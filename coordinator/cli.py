@@ -16,6 +16,7 @@ from coordinator.commands import (
     looking,
     metrics,
     running,
+    showing,
     simulating,
     starting,
 )
@@ -54,6 +55,7 @@ app.command("chaos")(breaking.chaos)
 app.command("runs")(looking.runs)
 app.command("show")(looking.show)
 app.command("devices")(looking.devices)
+app.command("web")(showing.web)
 app.command("report")(files.report)
 app.command("export")(files.export)
 app.command("partition")(dividing.partition_command)

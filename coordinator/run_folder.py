@@ -48,11 +48,24 @@ def list_runs(root: Path) -> list["RunFolder"]:
     Raises:
         StorageError: `root` cannot be read. One that does not exist holds no runs.
     """
+    return [RunFolder.open(root, name) for _, name in sorted(_run_ids_by_age(root), reverse=True)]
+
+
+def newest_run_id(root: Path) -> str | None:
+    """The run that `list_runs` has first, without opening any; None when there is none.
+
+    Raises:
+        StorageError: `root` cannot be read.
+    """
+    return max(_run_ids_by_age(root), default=(0, None))[1]
+
+
+def _run_ids_by_age(root: Path) -> list[tuple[int, str]]:
     try:
         found = [(path.stat().st_mtime_ns, path.parent.name) for path in root.glob("*/config.json")]
     except OSError as error:
         raise StorageError(f"cannot read the folder {root}: {error.strerror or error}") from error
-    return [RunFolder.open(root, name) for _, name in sorted(found, reverse=True) if is_identifier(name)]
+    return [(moment_ns, name) for moment_ns, name in found if is_identifier(name)]
 
 
 class RunFolder:

@@ -1,0 +1,80 @@
+"""`coordinator web`: the live page, in a process of its own."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.commands.conversation import LATEST, RunId, RunsFolder, errors_in_one_line, stoppable, talk
+from coordinator.web.settings import WebOptions
+from schemas.identifiers import checked_identifier
+from transport.settings import load_settings
+
+NICENESS = 5
+"""A page beside a run gives way to it."""
+
+
+def web(
+    run_id: RunId = LATEST,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Without it only this machine can see the page.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="8700 otherwise; 0 takes a free one.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Holds the token that a browser must show; made when missing.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the page's certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    runs_folder: RunsFolder = Path("runs"),
+    beside_run: Annotated[bool, typer.Option("--beside-run", hidden=True)] = False,
+) -> None:
+    """Show runs in a browser, live: one view for the home, one for the engineer.
+
+    Follows the newest run, or the named one. Reads the runs' folder only, so it may be started and ended at any time.
+    Beyond this machine it needs a token, TLS, or both; COORDINATOR_WEB__HOST and the like set them, too.
+
+    \b
+    Example:
+      coordinator web --host 0.0.0.0 --token-file page.token
+    """
+    options = {
+        "web.host": host,
+        "web.port": port,
+        "web.token_file": str(token_file) if token_file else None,
+        "web.tls_cert": str(tls_cert) if tls_cert else None,
+        "web.tls_key": str(tls_key) if tls_key else None,
+    }
+    console = talk(json_output=False)
+    with errors_in_one_line():
+        settings = load_settings(WebOptions, None, options).web
+        named = None if run_id == LATEST else checked_identifier(run_id, "run id")
+        from coordinator.web.server import PageServer
+
+        server = PageServer(runs_folder, named, settings)
+        if beside_run:
+            os.nice(NICENESS)
+            _stop_with_parent(server.stop)
+    console.print(f"the page is at {server.url}", soft_wrap=True)
+    if settings.token_file is not None:
+        console.print(f"browsers are asked for the token in {settings.token_file}", soft_wrap=True)
+        if settings.tls_cert is None and not settings.is_loopback:
+            console.print("without --tls-cert and --tls-key, whoever can listen on the network can read it")
+    try:
+        with stoppable():
+            server.serve()
+    except KeyboardInterrupt:
+        return
+
+
+def _stop_with_parent(stop: Callable[[], None]) -> None:
+    """End when whoever started us has ended, however that was: the kernel closes our stdin then."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop()
+
+    threading.Thread(target=wait, name="wait for the run's end", daemon=True).start()

@@ -13,6 +13,7 @@ from coordinator.influx import InfluxSettings
 from coordinator.robust import fewest_updates
 from coordinator.rules import MIB, RoundRules
 from coordinator.strategies import AGGREGATIONS, MEAN, Aggregation
+from coordinator.web.settings import WebSection
 from learning.strategies.presets import Recipe, expand, names
 from schemas.errors import ConfigError
 from schemas.identifiers import AgentId, RunId
@@ -143,6 +144,7 @@ class RunConfig(FileSettings):
         runs_folder: every run has a folder of its own in here.
         threads: CPU threads for evaluation.
         influx: where metrics are shipped to, from the run's folder; None keeps them there.
+        web: where `--web` shows the run; on this machine alone when None.
     """
 
     model_config = SettingsConfigDict(env_prefix="COORDINATOR_")
@@ -156,6 +158,7 @@ class RunConfig(FileSettings):
     rounds: RoundsSection = RoundsSection()
     data: DataSection = DataSection()
     influx: InfluxSettings | None = None
+    web: WebSection | None = None
 
     @model_validator(mode="after")
     def _rounds_are_large_enough_for_the_rule(self) -> "RunConfig":

@@ -24,6 +24,7 @@ from coordinator.commands.conversation import (
     stoppable,
     talk,
 )
+from coordinator.commands.showing import shown
 from coordinator.config import RunConfig
 from coordinator.display import RunDisplay
 from coordinator.influx import InfluxSink
@@ -35,6 +36,7 @@ from coordinator.service import Observer
 from transport.settings import load_settings
 from transport.systemd import Notifier
 
+Web = Annotated[bool, typer.Option("--web", help="Show the run in a browser too, while it goes on; see [web].")]
 ConfigFile = Annotated[Path, typer.Argument(help="The run's TOML file; see examples/run.toml.", metavar="CONFIG")]
 
 
@@ -57,6 +59,7 @@ def run_command(
     deadline_s: Annotated[float | None, typer.Option("--deadline", help="Seconds until a round closes.")] = None,
     run_id: Annotated[str | None, typer.Option(help="The run's id; made from the date otherwise.")] = None,
     runs_folder: Annotated[Path | None, typer.Option("--runs", help="The folder that holds all runs.")] = None,
+    web: Web = False,
     json_output: Json = False,
 ) -> None:
     """Start a run and drive it to its end.
@@ -90,11 +93,14 @@ def run_command(
         config = load_settings(RunConfig, config_file, options)
         if config.run_id is None:
             config = config.model_copy(update={"run_id": new_run_id()})
-        result = _watched(config, console, lambda observer: start(config, observer))
+        with shown(config, web):
+            result = _watched(config, console, lambda observer: start(config, observer))
     _conclude(config, result, console, json_output)
 
 
-def resume_command(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"), json_output: Json = False) -> None:
+def resume_command(
+    run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"), web: Web = False, json_output: Json = False
+) -> None:
     """Go on with a run that was stopped or killed.
 
     The round that was open is opened again. The run keeps the configuration that it was started with:
@@ -113,7 +119,8 @@ def resume_command(run_id: RunId = LATEST, runs_folder: RunsFolder = Path("runs"
             Notifier().send("READY=1")  # otherwise a unit that ends at once counts as failed
             result = RunResult(folder.run_id, "finished", "it had finished before", folder.path, _last_sha256(folder))
         else:
-            result = _watched(config, console, lambda observer: resume(runs_folder, folder.run_id, observer))
+            with shown(config, web):
+                result = _watched(config, console, lambda observer: resume(runs_folder, folder.run_id, observer))
     _conclude(config, result, console, json_output)
 
 

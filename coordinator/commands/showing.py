@@ -1,16 +1,19 @@
 """`coordinator web`: the live page, in a process of its own."""
 
+import contextlib
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coordinator.commands.conversation import LATEST, RunId, RunsFolder, errors_in_one_line, stoppable, talk
-from coordinator.web.settings import WebOptions
+from coordinator.config import RunConfig
+from coordinator.web.settings import WebOptions, WebSection
 from schemas.identifiers import checked_identifier
 from transport.settings import load_settings
 
@@ -68,6 +71,34 @@ def web(
             server.serve()
     except KeyboardInterrupt:
         return
+
+
+@contextlib.contextmanager
+def shown(config: RunConfig, wanted: bool) -> Iterator[None]:
+    """Show a run while it goes on, when that is wanted: by `coordinator web` in a process of its own.
+
+    Nothing that happens to the page touches the run. Ends with us even when we are killed.
+
+    Raises:
+        ConfigError: the page's settings cannot work; before anything is started.
+    """
+    if not wanted:
+        yield
+        return
+    settings = config.web or WebSection()
+    settings.check_tls()
+    settings.token()
+    command = [sys.executable, "-m", "coordinator.cli", "web", str(config.run_id), "--beside-run"]
+    command += ["--runs", str(config.runs_folder), "--host", settings.host, "--port", str(settings.port)]
+    for option, path in (("token-file", settings.token_file), ("tls-cert", settings.tls_cert)):
+        command += [f"--{option}", str(path)] if path is not None else []
+    command += ["--tls-key", str(settings.tls_key)] if settings.tls_key is not None else []
+    # Its words go where ours for people go: stdout may belong to a machine. Ctrl-C is for the run, which ends the page.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, start_new_session=True) as page:
+        try:
+            yield
+        finally:
+            page.terminate()
 
 
 def _stop_with_parent(stop: Callable[[], None]) -> None:

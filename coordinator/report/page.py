@@ -19,7 +19,21 @@ from coordinator.run_folder import Record, RunFolder
 from coordinator.run_summary import RunSummary, summarise
 from coordinator.study import StudyResult, study_result
 
-_LEFT_OUT = frozenset({"run_id", "environment", "username", "password_file", "ca", "cert", "key", "token_file", "user"})
+_LEFT_OUT = frozenset(
+    {
+        "run_id",
+        "environment",
+        "username",
+        "password_file",
+        "ca",
+        "cert",
+        "key",
+        "token_file",
+        "user",
+        "tls_cert",
+        "tls_key",
+    }
+)
 """Of the configuration: what stands elsewhere in the report, and who has which secret."""
 
 _QUIET_EVENTS = frozenset({"started", "agent-online", "round-opened", "broker-connected"})

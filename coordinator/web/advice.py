@@ -61,7 +61,7 @@ def headline(live: LiveRun, plan: Plan, running: bool, troubles: Troubles, now_s
     )
 
 
-def model_sentences(live: LiveRun, plan: Plan) -> list[str]:
+def model_sentences(live: LiveRun, plan: Plan, running: bool) -> list[str]:
     """How good the model is and how it got better."""
     rounds = list(live.rounds.values())
     if not rounds:
@@ -72,7 +72,9 @@ def model_sentences(live: LiveRun, plan: Plan) -> list[str]:
     (first_round, first), (_, last) = scores[0], scores[-1]
     out = [f"The model gets {words.of_hundred(last)} test examples right."]
     if len(scores) > 1:
-        out.append(f"After round {first_round} it was {words.of_hundred(first)}. {_trend([s for _, s in scores])}")
+        out.append(f"After round {first_round} it was {words.of_hundred(first)}.")
+        if running:
+            out.append(_trend([score for _, score in scores]))
     if plan.target_accuracy is not None:
         reached = last >= plan.target_accuracy
         goal = f"The goal of {words.of_hundred(plan.target_accuracy)}"

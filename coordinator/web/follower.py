@@ -101,7 +101,7 @@ class Followers:
 
     @contextmanager
     def look(self, run_id: str | None = None) -> Iterator[Sight | None]:
-        """See `Follower.look`; None when there is no run yet.
+        """See `Follower.look`; None when there is no run yet, or not yet the named one.
 
         Args:
             run_id: which; otherwise the named one, or the newest.
@@ -110,7 +110,7 @@ class Followers:
             StorageError: there is no such run, or its files cannot be read.
         """
         wanted = run_id or self.named or newest_run_id(self.root)
-        if wanted is None:
+        if wanted is None or (run_id is None and not (self.root / wanted / "config.json").exists()):
             yield None
             return
         try:

@@ -35,7 +35,8 @@ def overview(sight: Sight | None, wanted: Wanted, now_s: float) -> dict[str, Any
     live, plan = sight.live, plan_of(sight.run_id, sight.config)
     state = advice.state_of(live, sight.running)
     troubles = troubles_of(sight, plan, now_s)
-    found: list[Notice] = notices(live, troubles, now_s) if sight.running and live.broker_connected else []
+    speaks = sight.running and live.broker_connected
+    found: list[Notice] = notices(live, troubles, now_s) if speaks else []
     return {
         "at": now_s,
         "version": sight.version,
@@ -45,7 +46,7 @@ def overview(sight: Sight | None, wanted: Wanted, now_s: float) -> dict[str, Any
         "more_notices": max(0, len(found) - SHOWN_NOTICES),
         "progress": _progress(live, plan),
         "rooms": _rooms(sight, troubles, wanted),
-        "model": _model(live, plan),
+        "model": _model(live, plan, sight.running),
     }
 
 
@@ -68,15 +69,15 @@ def _progress(live: LiveRun, plan: Plan) -> dict[str, Any]:
 
 
 def troubles_of(sight: Sight, plan: Plan, now_s: float) -> Troubles:
-    """What is wrong now; nothing is once a run has ended."""
-    return find_troubles(sight.live, plan, now_s) if sight.running else Troubles()
+    """What is wrong now; nothing is once a run has ended, and nothing is known without a broker."""
+    return find_troubles(sight.live, plan, now_s) if sight.running and sight.live.broker_connected else Troubles()
 
 
 def _rooms(sight: Sight, troubles: Troubles, wanted: Wanted) -> dict[str, Any]:
     devices = sight.live.devices
     names = sorted({*devices, *troubles.missing}, key=words.natural_key)
     in_trouble = {name: state for state in reversed(TROUBLE_STATES) for name in getattr(troubles, state)}
-    states = {name: in_trouble.get(name) or _calm_state(devices[name], sight.running) for name in names}
+    states = {name: in_trouble.get(name) or _calm_state(devices[name], sight) for name in names}
     query = wanted.query.casefold()
     matching = [name for name in names if query in name or query in words.room(name).casefold()]
     matching.sort(key=lambda name: name not in in_trouble)  # stable: by name within
@@ -84,17 +85,20 @@ def _rooms(sight: Sight, troubles: Troubles, wanted: Wanted) -> dict[str, Any]:
     return {
         **page.document(),
         "all": len(names),
+        "known": sight.live.broker_connected,
         "there": sum(device.online for device in devices.values()),
         "took_part": sum(device.rounds_accepted > 0 for device in devices.values()),
         "items": [_room(name, states[name], devices.get(name)) for name in page.items],
     }
 
 
-def _calm_state(device: Device, running: bool) -> str:
-    """There, or `returning` after a restart; `took-part` or `idle` once a run is over."""
-    if running:
-        return "there" if device.online else "returning"
-    return "took-part" if device.rounds_accepted else "idle"
+def _calm_state(device: Device, sight: Sight) -> str:
+    """There, or `returning` after a restart, `unknown` without a broker; `took-part` or `idle` once a run is over."""
+    if not sight.running:
+        return "took-part" if device.rounds_accepted else "idle"
+    if not device.online:
+        return "returning"
+    return "there" if sight.live.broker_connected else "unknown"
 
 
 def _room(agent_id: str, state: str, device: Device | None) -> dict[str, Any]:
@@ -108,7 +112,7 @@ def _room(agent_id: str, state: str, device: Device | None) -> dict[str, Any]:
     }
 
 
-def _model(live: LiveRun, plan: Plan) -> dict[str, Any]:
+def _model(live: LiveRun, plan: Plan, running: bool) -> dict[str, Any]:
     scored = [r for r in live.rounds.values() if r.accuracy is not None and plan.measures_accuracy]
     kept = thinned([r.number for r in scored], CHART_POINTS)
     return {
@@ -116,6 +120,6 @@ def _model(live: LiveRun, plan: Plan) -> dict[str, Any]:
         "first_accuracy": scored[0].accuracy if scored else None,
         "best_accuracy": max((r.accuracy for r in scored if r.accuracy is not None), default=None),
         "target_accuracy": plan.target_accuracy,
-        "sentences": advice.model_sentences(live, plan),
+        "sentences": advice.model_sentences(live, plan, running),
         "curve": {"rounds": kept, "accuracy": [live.rounds[number].accuracy for number in kept]},
     }

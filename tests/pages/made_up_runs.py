@@ -66,9 +66,9 @@ class MadeUpRun:
 
     def report(self, room: str, **changes: object) -> float:
         """A room's report; the latency."""
-        train_s = 30.0 * self._speed[room] * float(self._rng.uniform(0.97, 1.03))
+        train_s: float = 30.0 * self._speed[room] * float(self._rng.uniform(0.97, 1.03))
         download_s, upload_s = (float(value) for value in self._rng.uniform(0.6, 2.2, 2))
-        latency_s = download_s + train_s + upload_s
+        latency_s: float = download_s + train_s + upload_s
         values: dict[str, object] = {
             "download_s": download_s,
             "train_s": train_s,

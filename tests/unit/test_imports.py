@@ -36,7 +36,16 @@ BENCH_COMMAND = "coordinator/commands/bench.py"
 
 FORBIDDEN_IN_PURE = {"transport", "torch", "time", "os", "random", "logging", "threading", "pathlib", "socket"}
 
-ONE_ADAPTER = {"paho": "transport", "influxdb_client": "coordinator"}
+PAGE = "coordinator/web/"
+READ_BY_PAGE = {"run_folder", "summary", "tables", "web"}
+"""What the live page may import of the coordinator: only what reads, so that it can neither slow nor change a run."""
+
+ONE_ADAPTER = {
+    "paho": "transport",
+    "influxdb_client": "coordinator",
+    "starlette": "coordinator",
+    "uvicorn": "coordinator",
+}
 """Libraries that one module alone may import, and the package that it belongs to."""
 
 
@@ -84,6 +93,11 @@ def own_imports(source: str) -> list[str]:
     return [f"{name.replace('.', '/')}.py" for name in names if name.startswith(f"{package}.")]
 
 
+def full_names(node: ast.ImportFrom) -> list[str]:
+    """`package.module.name` of everything that a statement imports."""
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
 @pytest.mark.parametrize("source", sources())
 def test_module_imports_only_what_its_package_may(source: str) -> None:
     package = source.split("/", maxsplit=1)[0]
@@ -115,6 +129,20 @@ def test_simulation_is_loaded_only_by_the_command_that_needs_it(source: str) -> 
     top_level: list[ast.AST] = list(ast.parse((ROOT / source).read_text()).body)
 
     assert not {"simulation", "benchmarks"} & imported(top_level)
+
+
+@pytest.mark.parametrize("source", [source for source in sources() if source.startswith(PAGE)])
+def test_page_imports_only_what_reads(source: str) -> None:
+    nodes = ast.walk(ast.parse((ROOT / source).read_text()))
+    names = [name for node in nodes if isinstance(node, ast.ImportFrom) for name in full_names(node)]
+
+    ours = {name.split(".")[1] for name in names if name.startswith("coordinator.")}
+    assert ours <= READ_BY_PAGE
+    assert {name for name in names if name.startswith("transport.")} <= {
+        "transport.settings.FileSettings",
+        "transport.settings.Section",
+    }
+    assert "learning" not in {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("library", ONE_ADAPTER)

@@ -66,10 +66,10 @@ export function pager(id, turn) {
   for (const button of [previous, next]) {
     button.addEventListener("click", () => turn(page + Number(button.dataset.step)));
   }
-  return (document, what) => {
+  return (document) => {
     page = document.page;
     show(box, document.pages > 1);
-    setText(box.querySelector("span"), `Page ${document.page} of ${document.pages}, ${what(document.total)}`);
+    setText(box.querySelector("span"), `Page ${document.page} of ${document.pages}`);
     previous.disabled = page <= 1;
     next.disabled = page >= document.pages;
   };

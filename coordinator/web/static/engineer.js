@@ -43,7 +43,7 @@ const drawAccuracy = chart(byId("accuracy-chart"), (rounds) => ({
     interaction: nearest,
     scales: {
       x: axis("Round", { grid: { display: false } }),
-      y: axis("Accuracy", { min: 0, max: 1, ...inTicks((value) => percent(value, 0)), display: "auto" }),
+      y: axis("Accuracy", { min: 0, max: 1, ticks: { stepSize: 0.25, callback: (value) => percent(value, 0) }, display: "auto" }),
       loss: axis("Loss", { position: "right", min: 0, grid: { drawOnChartArea: false }, display: "auto" }),
     },
     plugins: {
@@ -153,8 +153,7 @@ function presentTimeline(timeline) {
     return option;
   });
   if (byId("timeline-round").value !== wanted.round) byId("timeline-round").value = wanted.round;
-  const waits = timeline.items.filter((item) => item.latency_s === null).length;
-  const state = timeline.open ? `under way, ${plural(timeline.items.length - waits, "report")} so far` : "finished";
+  const state = timeline.open ? `under way, ${plural(timeline.total, "report")} so far` : "finished";
   setText(byId("timeline-note"), timeline.round ? `Round ${number(timeline.round)}, ${state}. Seconds are the devices' own.` : "No round has been opened yet.");
   const rows = timeline.items.length + (timeline.coordinator ? 1 : 0);
   show(byId("timeline-plot"), rows > 0);
@@ -163,7 +162,7 @@ function presentTimeline(timeline) {
   list(byId("timeline-rows"), timeline.items, (item) => item.agent_id, (item) =>
     row(item.agent_id, ...["download_s", "train_s", "upload_s", "latency_s", "idle_s"].map((key) => [seconds(item[key]), "number"]), [bytes(item.packet_bytes_up), "number"], [bytes(item.packet_bytes_down), "number"], item.accepted ? "yes" : "no"),
   );
-  turnTimeline(timeline, (total) => plural(total, "device"));
+  turnTimeline(timeline);
 }
 
 function presentDevices(devices) {
@@ -183,7 +182,7 @@ function presentDevices(devices) {
       [number(refused), "number"],
     );
   });
-  turnDevices(devices, (total) => plural(total, "device"));
+  turnDevices(devices);
 }
 
 function stateMark(device) {
@@ -207,7 +206,7 @@ function presentRounds(rounds) {
       [bytes(round.packet_bytes_down), "number"],
     ),
   );
-  turnRounds(rounds, (total) => plural(total, "round"));
+  turnRounds(rounds);
 }
 
 function presentRefusals(refusals) {

@@ -7,18 +7,19 @@ import { headline } from "./headline.js";
 import { follow } from "./live.js";
 
 const STATES = {
-  there: ["check", () => "takes part"],
+  there: ["check", (room) => (room.rounds_accepted ? "takes part" : "is there")],
+  unknown: ["info", () => "not known just now"],
   missing: ["away", (room) => (room.since ?? room.last_seen_at ? `no answer since ${moment(room.since ?? room.last_seen_at)}` : "not heard of yet")],
   silent: ["alert", (room) => `no result since ${moment(room.since)}`],
   unusable: ["alert", () => "results cannot be used"],
   other_version: ["alert", () => "needs an update"],
   struggling: ["alert", () => "too warm or weak power"],
   returning: ["clock", () => "is coming back"],
-  "took-part": ["check", (room) => `took part in ${plural(room.rounds_accepted, "round")}`],
+  "took-part": ["check", (room) => `in ${plural(room.rounds_accepted, "round")}`],
   idle: ["info", () => "took no part"],
 };
 
-const CALM = new Set(["there", "returning", "took-part", "idle"]);
+const CALM = new Set(["there", "unknown", "returning", "took-part", "idle"]);
 
 const asked = new URLSearchParams(location.search);
 const wanted = { run: asked.get("run") ?? "", page: 1, query: "" };
@@ -85,13 +86,15 @@ function presentRooms(rooms, running) {
     const [name, words] = STATES[room.state];
     return element("li", `room ${CALM.has(room.state) ? room.state : "trouble"}`, icon(name), element("b", "", room.name), element("span", "", words(room)));
   });
-  turnRooms(rooms, (total) => plural(total, "room"));
+  turnRooms(rooms);
 }
 
-function summary({ all, there, took_part: tookPart, total }, running) {
+function summary({ all, known, there, took_part: tookPart, total }, running) {
   if (!all) return "No room has answered yet.";
   if (wanted.query) return `${plural(total, "room")} with “${wanted.query}”.`;
   if (!running) return `${plural(tookPart, "room")} took part.`;
+  if (!known) return "Who is there is not known while the message server does not answer.";
+  if (!tookPart) return there === 1 ? "1 room is there." : `${number(there)} rooms are there.`;
   if (there === all) return all === 1 ? "The only room takes part." : `All ${number(all)} rooms take part.`;
   return `${number(there)} of ${number(all)} rooms take part.`;
 }

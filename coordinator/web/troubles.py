@@ -31,7 +31,6 @@ UNUSABLE = frozenset(
         Reason.NORM_EXCEEDED,
         Reason.OVERFLOW,
         Reason.TOO_LARGE,
-        Reason.QUARANTINED,
     }
 )
 """The device, its data or its disk is damaged, or somebody has changed its program."""

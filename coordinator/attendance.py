@@ -1,9 +1,10 @@
 """Agents come, go and ask: who is there, and what each is told. Their updates are `deliveries.py`'s."""
 
-from coordinator.events import AgentAsked, AgentSeen, Publish
+from coordinator.events import AgentAsked, AgentSeen, Publish, Released
 from coordinator.members import Member
 from coordinator.outbox import Outbox
 from coordinator.phases import Phase
+from coordinator.quarantine import FLOOD, LET_OUT, SHUT_OUT
 from coordinator.run_state import RunState
 from schemas.errors import Reason
 from schemas.messages import AgentRequest
@@ -33,10 +34,22 @@ class Attendance:
             member.instance = event.status.instance
             self._greet(event.agent_id, member, event.minor)
 
+    def on_released(self, event: Released) -> None:
+        """The operator lets an agent out of quarantine: tell it at once what is wanted from it."""
+        member = self._state.members.get(event.agent_id)
+        if member is None or not member.quarantined:
+            return
+        self._state.members.let_in(member)
+        self._out.event(LET_OUT, "by the operator", event.agent_id, durable=True)
+        if self._state.open is not None:
+            self._state.open.given_up.discard(event.agent_id)
+        if member.online:
+            self._greet(event.agent_id, member, member.minor)
+
     def on_agent_asked(self, event: AgentAsked) -> None:
         """A request: send the model that is asked for, or say what is wanted instead."""
         member = self._admit(event.agent_id)
-        if member is None:
+        if member is None or self._asks_too_much(event, member):
             return
         wanted = self._wanted_model(event.agent_id, event.request)
         if wanted:
@@ -44,6 +57,16 @@ class Attendance:
             self._out.add(*wanted)
         else:
             self._greet(event.agent_id, member, event.minor)
+
+    def _asks_too_much(self, event: AgentAsked, member: Member) -> bool:
+        """Refuse the questions of a flood. Four times all pieces of the model are not one."""
+        member.questions += max(1, event.request.count)
+        open_round = self._state.open
+        pieces = len(open_round.blob) // self._state.rules.chunk_bytes if open_round is not None else 0
+        if member.questions <= FLOOD + 4 * pieces:
+            return False
+        self._out.refuse_message(event.agent_id, Reason.UNSOLICITED, "more questions in one round than anybody needs")
+        return True
 
     def _wanted_model(self, agent_id: str, request: AgentRequest) -> list[Publish]:
         """The model or the pieces of it that a request asks for; none when there is no such thing for this agent."""
@@ -74,7 +97,9 @@ class Attendance:
         self._arrive(member, minor)
         if self._state.phase is Phase.CLAIMING:
             return
-        if self._state.open is not None and self._state.open.wants(agent_id):
+        if member.quarantined:
+            self._out.refuse_message(agent_id, Reason.QUARANTINED, SHUT_OUT)
+        elif self._state.open is not None and self._state.open.wants(agent_id):
             self._out.announce(agent_id)
         else:
             self._out.standing(agent_id)

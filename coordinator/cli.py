@@ -15,6 +15,7 @@ from coordinator.commands import (
     files,
     looking,
     metrics,
+    releasing,
     running,
     showing,
     simulating,
@@ -56,6 +57,7 @@ app.command("runs")(looking.runs)
 app.command("show")(looking.show)
 app.command("devices")(looking.devices)
 app.command("web")(showing.web)
+app.command("release")(releasing.release)
 app.command("report")(files.report)
 app.command("export")(files.export)
 app.command("partition")(dividing.partition_command)

@@ -109,6 +109,7 @@ class RoundsSection(Section):
     patience_s: float = Field(600.0, gt=0)
     report_grace_s: float = Field(3.0, ge=0)
     max_update_norm: float = Field(1000.0, gt=0)
+    quarantine_after: int = Field(20, ge=0, le=1_000_000)
     max_model_mib: int = Field(1024, ge=1, le=65536)
     chunk_kib: int = Field(8192, ge=16, le=262144)
 
@@ -228,6 +229,7 @@ class RunConfig(FileSettings):
             patience_s=section.patience_s,
             report_grace_s=section.report_grace_s,
             max_update_norm=section.max_update_norm,
+            quarantine_after=section.quarantine_after,
             max_model_bytes=section.max_model_mib * MIB,
             chunk_bytes=section.chunk_kib * 1024,
             evaluate=self.data.dataset != "none",

@@ -8,6 +8,7 @@ from typing import Final
 from coordinator.events import ChunkArrived, Record, ReportArrived, UpdateArrived, UpdateOffered
 from coordinator.open_round import OpenRound
 from coordinator.outbox import Outbox
+from coordinator.quarantine import SHUT_OUT
 from coordinator.run_state import RunState
 from coordinator.screening import Expected, screen
 from schemas.errors import PayloadError, Reason
@@ -78,6 +79,9 @@ class Deliveries:
         if member is None:
             out.refuse_message(agent_id, Reason.UNKNOWN_AGENT, "an update from an agent that never announced itself")
             return None
+        if member.quarantined:
+            out.refuse_update(agent_id, round_number, Reason.QUARANTINED, SHUT_OUT, run_id)
+            return None
         state.members.hear(member)
         if run_id != state.rules.run_id:
             detail = f"the run is {state.rules.run_id}"
@@ -141,6 +145,9 @@ class Deliveries:
             self._out.refuse_message(
                 agent_id, Reason.UNKNOWN_AGENT, "a report from an agent that never announced itself"
             )
+            return
+        if member.quarantined:
+            self._out.refuse_message(agent_id, Reason.QUARANTINED, SHUT_OUT)
             return
         started_at = state.started_at.get(number) if event.run_id == state.rules.run_id else None
         if started_at is None:

@@ -6,7 +6,7 @@ the method of its name. A message from the network never raises: it is refused w
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from coordinator.events import (
     MessageRefused,
     Proceed,
     Proceeded,
+    Released,
     ReportArrived,
     Started,
     StopAsked,
@@ -100,12 +101,13 @@ class RoundEngine:
             ConnectionLost: self._on_connection_lost,
             CoordinatorSeen: self._on_coordinator_seen,
             AgentSeen: self._attendance.on_agent_seen,
-            AgentAsked: self._attendance.on_agent_asked,
+            AgentAsked: self._on_update(self._attendance.on_agent_asked),
+            Released: self._attendance.on_released,
             UpdateArrived: self._on_update(self._deliveries.on_update_arrived),
             UpdateOffered: self._on_update(self._deliveries.on_update_offered),
             ChunkArrived: self._on_update(self._deliveries.on_chunk_arrived),
-            ReportArrived: self._deliveries.on_report_arrived,
-            MessageRefused: self._on_message_refused,
+            ReportArrived: self._on_update(self._deliveries.on_report_arrived),
+            MessageRefused: self._on_update(self._on_message_refused),
             FieldsIgnored: self._on_fields_ignored,
             Proceeded: self._on_proceeded,
             CheckpointSaved: self._on_checkpoint_saved,
@@ -178,6 +180,13 @@ class RoundEngine:
         """What a resumed engine needs besides weights and strategy state; plain JSON."""
         return self._run.snapshot()
 
+    def shut_out(self, agents: Iterable[str]) -> None:
+        """Before the start: these agents are in quarantine since an earlier session."""
+        for agent_id in agents:
+            member = self.members.admit(agent_id)
+            if member is not None:
+                self.members.shut_out(member)
+
     def restore(self, snapshot: Mapping[str, Any], state: Mapping[str, Array], recorded: RoundRecord | None) -> None:
         """Take over a checkpoint whose weights were given to the constructor.
 
@@ -235,7 +244,7 @@ class RoundEngine:
             self._ending.finish(defeat.outcome, defeat.detail, say_goodbye=False)
 
     def _on_update(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
-        """The handler of an event that may be the last one that the round waits for."""
+        """The handler of an event that may be the last one that the round waits for, or may shut somebody out."""
 
         def handler(event: Any) -> None:
             take(event)
@@ -337,7 +346,7 @@ class RoundEngine:
         silent = []
         for agent_id in open_round.missing():
             member = self.members.get(agent_id)
-            if member is not None and member.online:
+            if member is not None and member.online and not member.quarantined:
                 self.members.hush(member)
                 self._out.event("agent-silent", detail, agent_id)
                 silent.append(agent_id)

@@ -34,6 +34,13 @@ class ConnectionLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """The operator lets an agent out of quarantine."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CoordinatorSeen:
     """A coordinator's status arrived: ours, or another's."""
 
@@ -173,6 +180,7 @@ Event = (
     Started
     | ConnectionGained
     | ConnectionLost
+    | Released
     | CoordinatorSeen
     | AgentSeen
     | AgentAsked
@@ -234,12 +242,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NoteRefusal:
-    """Log a refusal (the engine has counted it and answered it)."""
+    """Log a refusal (the engine has counted it and answered it).
+
+    `count`: how many of its kind this sender has had since the last round's record; of many, not each is noted.
+    """
 
     agent_id: str
     reason: Reason
     detail: str
     round_number: int
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Inbox:
         """The events that a message is: usually one; one more when it held fields that were ignored."""
         address = self._topics.parse(topic)
         if address is None:
-            return [MessageRefused("", Reason.UNKNOWN_TOPIC, topic[:200])]
+            return [MessageRefused(self._topics.sender(topic), Reason.UNKNOWN_TOPIC, topic[:200])]
         if not payload and (retained or address.kind in (Kind.STATUS, Kind.COORDINATOR_STATUS)):
             return []  # a retained message being cleared
         match address.kind:

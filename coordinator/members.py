@@ -19,6 +19,8 @@ class Member:
     Attributes:
         silent: it let a deadline pass and has not been heard of since; it is not selected meanwhile.
         minor: the schema minor that it announced.
+        quarantined: it is shut out; `offences`: refusals that speak against it, since it was last let in.
+        questions: how many answers it has asked for since a round was last closed.
         last_accepted_round: the last closed round that its update was part of.
         reports: rounds whose report was appended to the record; `recorded_reports`: those known to be on disk.
     """
@@ -27,6 +29,9 @@ class Member:
     silent: bool = False
     minor: int = 0
     instance: str = ""
+    quarantined: bool = False
+    offences: int = 0
+    questions: int = 0
     last_accepted_round: int = 0
     reports: list[int] = field(default_factory=list)
     recorded_reports: tuple[int, ...] = ()
@@ -34,7 +39,7 @@ class Member:
     @property
     def eligible(self) -> bool:
         """True when the agent can be selected for a round."""
-        return self.online and not self.silent
+        return self.online and not self.silent and not self.quarantined
 
     def add_report(self, round_number: int) -> bool:
         """Note a report; False when it is a repetition."""
@@ -52,6 +57,7 @@ class Members:
 
     Attributes:
         num_online: how many are there, silent or not; `num_eligible`: how many can be selected now.
+        num_quarantined: how many are shut out.
     """
 
     def __init__(self, allowed: frozenset[str] | None = None) -> None:
@@ -61,6 +67,7 @@ class Members:
         self._minors: Counter[int] = Counter()
         self.num_online = 0
         self.num_eligible = 0
+        self.num_quarantined = 0
 
     def get(self, agent_id: str) -> Member | None:
         """The member of this id, or None."""
@@ -106,6 +113,26 @@ class Members:
     def hush(self, member: Member) -> None:
         """It let a round pass: it is not selected until it is heard from."""
         self._set_silent(member, True)
+
+    def shut_out(self, member: Member) -> None:
+        """It is not selected until it is let in again."""
+        self._set_quarantined(member, True)
+
+    def let_in(self, member: Member) -> None:
+        """It may take part again, as if nothing had been."""
+        self._set_quarantined(member, False)
+        member.offences = member.questions = 0
+
+    def forget_questions(self) -> None:
+        """A round was closed: everybody may ask anew."""
+        for member in self._members.values():
+            member.questions = 0
+
+    def _set_quarantined(self, member: Member, quarantined: bool) -> None:
+        self._count(member, -1)
+        self.num_quarantined += quarantined - member.quarantined
+        member.quarantined = quarantined
+        self._count(member, 1)
 
     def _set_silent(self, member: Member, silent: bool) -> None:
         self._count(member, -1)

@@ -5,6 +5,7 @@ from typing import Any
 
 from coordinator.events import Action, NoteRefusal, Record
 from coordinator.letters import Letters
+from coordinator.quarantine import PUT_IN, hold_against, is_worth_telling
 from coordinator.run_state import RunState
 from schemas.errors import Reason
 from schemas.identifiers import UNKNOWN_ID
@@ -45,7 +46,7 @@ class Outbox:
     def announce(self, agent_id: str) -> None:
         """Invite an agent to the open round."""
         member, open_round = self.state.members.get(agent_id), self.state.open
-        if member is not None and open_round is not None:
+        if member is not None and open_round is not None and not member.quarantined:
             remaining_s = open_round.deadline_s - self.state.now_s
             self.add(self.letters.announcement(open_round, agent_id, member, remaining_s))
 
@@ -77,7 +78,9 @@ class Outbox:
         self, agent_id: str, round_number: int, reason: Reason, detail: str, run_id: str | None = None
     ) -> None:
         """Count a refusal, and tell the agent."""
-        self.refuse(agent_id, reason, detail)
+        told = self.refuse(agent_id, reason, detail)
+        if not told and reason in (Reason.QUARANTINED, Reason.UNKNOWN_AGENT):
+            return  # whoever floods us is not answered each time
         receipt = Receipt(
             run_id=run_id or self.state.rules.run_id,
             round_number=round_number,
@@ -94,12 +97,18 @@ class Outbox:
         else:
             self.refuse(agent_id, reason, detail)
 
-    def refuse(self, agent_id: str, reason: Reason, detail: str) -> None:
-        """Count a refusal, and have it logged."""
+    def refuse(self, agent_id: str, reason: Reason, detail: str) -> bool:
+        """Count a refusal, and have it logged; False when there were so many that nobody needs to hear of this one."""
         counted_as = agent_id if self.state.members.get(agent_id) else UNKNOWN_ID
         tally = self.refused.setdefault(counted_as, {})
-        tally[reason.value] = tally.get(reason.value, 0) + 1
-        self.add(NoteRefusal(agent_id, reason, detail, self.state.number))
+        count = tally[reason.value] = tally.get(reason.value, 0) + 1
+        told = is_worth_telling(count)
+        if told:
+            self.add(NoteRefusal(agent_id, reason, detail, self.state.number, count))
+        why = hold_against(self.state, agent_id, reason, tally)
+        if why:
+            self.event(PUT_IN, why, agent_id, durable=True)
+        return told
 
     def event(self, name: str, detail: str, agent_id: str | None = None, *, durable: bool = False) -> None:
         """Record something that a person may want to know."""

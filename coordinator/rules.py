@@ -26,6 +26,7 @@ class RoundRules:
         patience_s: how long to wait for enough agents before the run is aborted.
         report_grace_s: at the end, how long to wait for the last reports.
         max_update_norm: the largest L2 distance of an update from the model that it started from.
+        quarantine_after: so many refusals that speak against an agent shut it out; 0 shuts nobody out.
         max_model_bytes: the largest blob that is read.
         chunk_bytes: larger blobs travel in chunks of this size.
         evaluate: False leaves accuracy out (for benchmarks).
@@ -45,6 +46,7 @@ class RoundRules:
     patience_s: float = 600.0
     report_grace_s: float = 3.0
     max_update_norm: float = 1000.0
+    quarantine_after: int = 20
     max_model_bytes: int = 1024 * MIB
     chunk_bytes: int = 8 * MIB
     evaluate: bool = True

@@ -12,6 +12,7 @@ from pathlib import Path
 from coordinator import checkpoints
 from coordinator.config import RunConfig
 from coordinator.engine import RoundEngine
+from coordinator.quarantine import quarantined
 from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.selection import Selector, at_most, select
 from coordinator.service import CoordinatorService, Observer, Outside, Score
@@ -21,7 +22,7 @@ from schemas import wire
 from schemas.errors import StorageError
 from schemas.identifiers import COORDINATOR_ID
 from schemas.messages import CoordinatorStatus
-from schemas.records import RoundRecord
+from schemas.records import RoundRecord, RunEvent
 from schemas.topics import Address, Kind
 from schemas.weights import Weights, digest
 from transport.driver import drive, system_clock
@@ -135,7 +136,8 @@ def _version(package: str) -> str:
 def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selector: Selector = select) -> RoundEngine:
     """The engine of a run, with its last checkpoint restored when there is one."""
     checkpoint = checkpoints.load_latest(folder.checkpoints_path)
-    recorded = [record for record in folder.records(("round",)) if isinstance(record, RoundRecord)]
+    records = folder.records(("round", "event"))
+    recorded = [record for record in records if isinstance(record, RoundRecord)]
     _check_restorable(folder, checkpoint, recorded)
     allowed = config.rounds.allowed_agents
     aggregation = config.put_together(weights)
@@ -151,6 +153,7 @@ def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selecto
     if checkpoint is not None:
         last = next((r for r in reversed(recorded) if r.round_number == checkpoint.round_number), None)
         engine.restore(checkpoint.snapshot, checkpoint.state, last)
+    engine.shut_out(quarantined(record for record in records if isinstance(record, RunEvent)))
     return engine
 
 

@@ -87,6 +87,7 @@ class RunFolder:
         self.cursor_path = path / "metrics.cursor"
         self.checkpoints_path = path / "checkpoints"
         self.shipping_lock_path = path / "metrics.lock"
+        self._releases_path = path / "releases"
         self._lock_path = path / "coordinator.lock"
         self._record_file: _RecordFile | None = None
 
@@ -152,6 +153,27 @@ class RunFolder:
             finally:
                 self._record_file.close()
                 self._record_file = None
+
+    def ask_release(self, agent_id: str) -> None:
+        """Leave word that an agent is let out of quarantine, for whoever coordinates the run now or later.
+
+        Raises:
+            StorageError: the disk does not allow it.
+        """
+        make_folder(self._releases_path)
+        replace_file(self._releases_path / checked_identifier(agent_id, "agent id"), ())
+
+    def releases(self) -> list[str]:
+        """The agents of `ask_release` that were not let out yet, sorted."""
+        try:
+            return sorted(path.name for path in self._releases_path.iterdir() if is_identifier(path.name))
+        except OSError:
+            return []
+
+    def forget_release(self, agent_id: str) -> None:
+        """It was let out."""
+        with contextlib.suppress(OSError):
+            (self._releases_path / agent_id).unlink()
 
     def append(self, record: Record, *, durable: bool = False) -> None:
         """Add one line to `record.jsonl`; only inside `lock()`.

@@ -103,6 +103,7 @@ class RunState:
 
     def remember(self, open_round: OpenRound) -> None:
         """Keep what late reports of this round need, and forget what is too old."""
+        self.members.forget_questions()
         oldest = open_round.number - REMEMBERED_ROUNDS
         self.started_at = {n: at for n, at in self.started_at.items() if n > oldest}
         self.latencies_s = {key: s for key, s in self.latencies_s.items() if key[0] >= open_round.number - 1}

@@ -1,6 +1,7 @@
 """Joins the round engine to the world: messages become events, actions become calls. No decisions here."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from coordinator.events import (
     Proceeded,
     Publish,
     Record,
+    Released,
     SaveCheckpoint,
     Started,
     StopAsked,
@@ -39,6 +41,9 @@ from transport.ports import Event as TransportEvent
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 1.0
+"""How often to look whether the operator lets an agent out of quarantine, while one is there."""
+
 SAVED_AT_ONCE_BYTES = 16 * 1024 * 1024
 
 
@@ -52,6 +57,12 @@ class Store(Protocol):
         self, round_number: int, weights: Weights, state: Mapping[str, Array], snapshot: dict[str, Any]
     ) -> None:
         """Write a checkpoint durably."""
+
+    def releases(self) -> list[str]:
+        """Agents that the operator lets out of quarantine."""
+
+    def forget_release(self, agent_id: str) -> None:
+        """It was let out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,7 @@ class CoordinatorService:
         self._outside = outside
         self._inbox = Inbox(outside.topics)
         self._started = False
+        self._look_at_s = 0.0
         self.outcome = ""
         self.detail = ""
 
@@ -115,7 +127,10 @@ class CoordinatorService:
 
     def wake_at_s(self) -> float:
         """Monotonic time of the next thing that becomes due."""
-        return self.engine.wake_at_s() if self._started else 0.0
+        if not self._started:
+            return 0.0
+        look_at_s = self._look_at_s if self.engine.members.num_quarantined else math.inf
+        return min(self.engine.wake_at_s(), look_at_s)
 
     def on_time(self, now: Instant) -> None:
         """Do what is due."""
@@ -123,6 +138,15 @@ class CoordinatorService:
             self._started = True
             self._handle(Started(), now)
         self._handle(TimePassed(), now)
+        if self.engine.members.num_quarantined and now.monotonic_s >= self._look_at_s:
+            self._look_at_s = now.monotonic_s + LOOK_S
+            self._let_out(now)
+
+    def _let_out(self, now: Instant) -> None:
+        for agent_id in self._outside.store.releases():
+            self._handle(Released(agent_id), now)
+            if not self.finished:  # the record says so now
+                self._outside.store.forget_release(agent_id)
 
     def on_event(self, event: TransportEvent, now: Instant) -> None:
         """Take one event from the transport, a job or the driver."""
@@ -172,11 +196,12 @@ class CoordinatorService:
                 self._record(record, durable=durable)
             case NoteRefusal():
                 log.warning(
-                    "round_number=%d agent_id=%s refused: %s: %s",
+                    "round_number=%d agent_id=%s refused: %s: %s%s",
                     action.round_number,
                     action.agent_id or "-",
                     action.reason,
                     action.detail,
+                    f" ({action.count} times since the last round)" if action.count > 1 else "",
                 )
                 if outside.observer is not None:
                     outside.observer.on_refusal(action)

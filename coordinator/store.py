@@ -39,3 +39,11 @@ class FolderStore:
             if checkpoints.total_bytes(folder) > self._keep.max_bytes:
                 checkpoints.prune(folder, replace(self._keep, max_bytes=self._keep.max_bytes * 7 // 8))
             self._written_bytes = checkpoints.total_bytes(folder)
+
+    def releases(self) -> list[str]:
+        """Agents that the operator lets out of quarantine."""
+        return self._folder.releases()
+
+    def forget_release(self, agent_id: str) -> None:
+        """It was let out."""
+        self._folder.forget_release(agent_id)

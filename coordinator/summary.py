@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from coordinator.quarantine import LET_OUT, quarantined
 from schemas.identifiers import UNKNOWN_ID
 from schemas.records import DeviceRecord, RoundRecord, RunEvent, Tally
 
@@ -20,6 +21,9 @@ PHASES = ("broadcast_s", "wait_s", "aggregate_s", "checkpoint_s", "evaluate_s")
 
 STRAGGLER_FACTOR = 1.25
 """A device counts as the straggler from this many times the others' median latency on."""
+
+WITHOUT_A_WORD = frozenset({"agent-silent", LET_OUT})
+"""Events about an agent that do not mean that it was there."""
 
 PRESENCE_ENDS = frozenset({"started", "resumed"})
 """Events at which the coordinator knows of nobody."""
@@ -35,6 +39,7 @@ class DeviceSummary:
 
     Attributes:
         online: it was there when the last thing about it was recorded.
+        quarantined: it was shut out, and was not let back.
         last_seen_at: UTC seconds on the coordinator's clock.
         rounds_selected, rounds_accepted: asked to take part, and with its update in the model.
         examples: that it holds, by its latest report.
@@ -47,6 +52,7 @@ class DeviceSummary:
 
     agent_id: str
     online: bool
+    quarantined: bool
     last_seen_at: float | None
     rounds_selected: int
     rounds_accepted: int
@@ -155,6 +161,7 @@ class DeviceTally:
         *,
         agent_id: str,
         online: bool,
+        quarantined: bool,
         last_seen_at: float | None,
         rounds_selected: int,
         rounds_accepted: int,
@@ -164,6 +171,7 @@ class DeviceTally:
         return DeviceSummary(
             agent_id=agent_id,
             online=online,
+            quarantined=quarantined,
             last_seen_at=last_seen_at,
             rounds_selected=rounds_selected,
             rounds_accepted=rounds_accepted,
@@ -289,13 +297,14 @@ def summarise_devices(records: Iterable[Record]) -> list[DeviceSummary]:
     tallies: dict[str, DeviceTally] = {}
     for report in reports:
         tallies.setdefault(report.agent_id, DeviceTally()).add(report)
-    present = _present(events)
+    present, shut_out = _present(events), quarantined(events)
     names = {*selected, *tallies, *refused, *present} - {UNKNOWN_ID}
     last_seen_at = _last_seen(events, reports)
     return [
         tallies.get(name, DeviceTally()).summary(
             agent_id=name,
             online=present.get(name, False),
+            quarantined=name in shut_out,
             last_seen_at=last_seen_at.get(name),
             rounds_selected=selected[name],
             rounds_accepted=accepted[name],
@@ -350,7 +359,7 @@ def _present(events: Iterable[RunEvent]) -> dict[str, bool]:
 def _last_seen(events: Iterable[RunEvent], reports: Iterable[DeviceRecord]) -> dict[str, float]:
     """When each device was last heard of: an update's arrival, or an event that it caused itself."""
     seen: dict[str, float] = {}
-    moments = [(e.agent_id, e.at) for e in events if e.agent_id is not None and e.name != "agent-silent"]
+    moments = [(e.agent_id, e.at) for e in events if e.agent_id is not None and e.name not in WITHOUT_A_WORD]
     moments += [(r.agent_id, r.started_at + latency_s(r)) for r in reports]
     for agent_id, at in moments:
         seen[agent_id] = max(at, seen.get(agent_id, at))

@@ -179,6 +179,8 @@ def number(value: float | None, digits: int) -> str:
 
 
 def _seen(device: DeviceSummary, now_s: float | None) -> str:
+    if device.quarantined:
+        return "quarantined"
     if device.last_seen_at is None:
         return "never"
     if now_s is None:

@@ -21,6 +21,7 @@ PASSING_REASONS = frozenset(
         Reason.FUTURE_ROUND,
         Reason.NOT_SELECTED,
         Reason.DUPLICATE,
+        Reason.QUARANTINED,
     }
 )
 """Refusals that say nothing against the update itself. The same bytes may count in another attempt, and as the answer

@@ -100,6 +100,12 @@ class Topics:
             return None
         return _parse(topic[len(self._root) :])
 
+    def sender(self, topic: str) -> str:
+        """The agent on whose topics this one is, whatever its rest; empty when it is nobody's."""
+        levels = topic[len(self._root) :].split("/", 2)
+        ours = topic.startswith(self._root) and len(levels) > 2 and levels[0] == "agents"
+        return levels[1] if ours and is_identifier(levels[1]) else ""
+
     def coordinator_filters(self) -> list[str]:
         """The topic filters that the coordinator subscribes to."""
         return [*(self._filter(kind) for kind in TO_COORDINATOR), self._filter(Kind.COORDINATOR_STATUS)]

@@ -55,6 +55,13 @@ class MemoryDisk:
         self.num_synced = len(self.records)
         self.checkpoints[round_number] = SavedRound(round_number, dict(weights), dict(state), snapshot)
 
+    def releases(self) -> list[str]:
+        """Nobody is let out of quarantine."""
+        return []
+
+    def forget_release(self, agent_id: str) -> None:
+        """See `releases`."""
+
     def cut_power(self, rng: random.Random) -> None:
         """Lose some of what was not synced."""
         kept = rng.randint(self.num_synced, len(self.records))

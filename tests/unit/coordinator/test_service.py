@@ -56,6 +56,12 @@ class Disk:
     ) -> None:
         self.checkpoints.append(round_number)
 
+    def releases(self) -> list[str]:
+        return []
+
+    def forget_release(self, agent_id: str) -> None:
+        raise AssertionError("nobody was let out")
+
 
 class ServiceBench:
     """A service with its world."""

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from coordinator.quarantine import LET_OUT, PUT_IN
 from coordinator.summary import (
     PRESENCE_ENDS,
     DeviceSummary,
@@ -36,6 +37,7 @@ class Device:
 
     Attributes:
         online: it is there, as far as the coordinator knows.
+        quarantined: it was shut out and was not let back.
         gone_at: when it was found missing; None while it is there, and after a restart until it is known.
         silent_at: since when it is there without having sent what it was asked for, or None.
         last_seen_at: when it was last heard of.
@@ -43,6 +45,7 @@ class Device:
     """
 
     online: bool = False
+    quarantined: bool = False
     gone_at: float | None = None
     silent_at: float | None = None
     last_seen_at: float | None = None
@@ -146,6 +149,7 @@ class LiveRun:
         return device.tally.summary(
             agent_id=agent_id,
             online=device.online,
+            quarantined=device.quarantined,
             last_seen_at=device.last_seen_at,
             rounds_selected=device.rounds_selected,
             rounds_accepted=device.rounds_accepted,
@@ -249,12 +253,17 @@ class LiveRun:
         if event.name == "agent-silent":
             device.silent_at = device.silent_at or event.at
             return
+        if event.name == LET_OUT:
+            device.quarantined = False
+            return
         self._hear(device, event.at)
         if event.name == "agent-online":
             device.online, device.gone_at, device.silent_at = True, None, None
             self._find_broker(event.at)
         elif event.name == "agent-offline":
             device.online, device.gone_at, device.silent_at = False, event.at, None
+        elif event.name == PUT_IN:
+            device.quarantined = True
 
     def _find_broker(self, at: float) -> None:
         """Records of releases that did not write `broker-connected` prove it all the same."""

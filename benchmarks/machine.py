@@ -1,13 +1,11 @@
 """The machine that a benchmark ran on, for every result to state: numbers of different machines do not compare."""
 
 import os
-import platform
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
-from coordinator.run import environment
+from coordinator.machine import environment, hardware
 from edge_agent.sensors import cpu_temperature_c, throttled
 from mosquitto.broker import BrokerMissingError, find_mosquitto
 
@@ -15,11 +13,8 @@ from mosquitto.broker import BrokerMissingError, find_mosquitto
 def describe_machine() -> dict[str, Any]:
     """CPU, cores, memory, load at this moment, versions; on a Raspberry Pi also temperature and throttling."""
     return {
-        "cpu_model": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        **hardware(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
-        "kernel": platform.release(),
         "versions": environment() | {"mosquitto": _mosquitto_version()},
         "cpu_temperature_c": cpu_temperature_c(),
         "throttled": throttled(),
@@ -34,15 +29,6 @@ def in_a_sentence(machine: dict[str, Any]) -> str:
     slow = ", THROTTLED" if machine["throttled"] else ""
     cores = f"{machine['cores']} cores, {machine['memory_gib']} GiB"
     return f"{machine['cpu_model']}, {cores}{heat}{slow}, load at start {load}; {versions}"
-
-
-def _cpu_model() -> str:
-    text = Path("/proc/cpuinfo").read_text()
-    # A Pi names itself under Model; x86 under model name.
-    found = re.search(r"^Model\s*:\s*(.+)$", text, re.MULTILINE) or re.search(
-        r"^model name\s*:\s*(.+)$", text, re.MULTILINE
-    )
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _mosquitto_version() -> str:

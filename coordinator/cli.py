@@ -10,6 +10,7 @@ from coordinator.commands import (
     answering,
     bench,
     breaking,
+    comparing,
     demonstrating,
     dividing,
     files,
@@ -59,6 +60,7 @@ app.command("devices")(looking.devices)
 app.command("web")(showing.web)
 app.command("release")(releasing.release)
 app.command("report")(files.report)
+app.command("compare")(comparing.compare)
 app.command("export")(files.export)
 app.command("partition")(dividing.partition_command)
 metrics_app.command("check")(metrics.check_command)

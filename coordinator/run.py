@@ -1,17 +1,16 @@
 """Start and resume runs: puts the round engine, a broker, a folder and a test set together. No decisions here."""
 
 import logging
-import platform
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from coordinator import checkpoints
 from coordinator.config import RunConfig
 from coordinator.engine import RoundEngine
+from coordinator.machine import environment, hardware
 from coordinator.quarantine import quarantined
 from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.selection import Selector, at_most, select
@@ -68,7 +67,11 @@ def create(config: RunConfig) -> RunFolder:
         StorageError: the run exists already, or the disk does not allow it.
     """
     run_id = config.run_id or new_run_id()
-    described = config.model_dump(mode="json") | {"run_id": run_id, "environment": environment()}
+    described = config.model_dump(mode="json") | {
+        "run_id": run_id,
+        "environment": environment(),
+        "hardware": hardware(),
+    }
     described["plan"] = config.plan.model_dump(mode="json")
     return RunFolder.create(config.runs_folder, run_id, described)
 
@@ -117,20 +120,6 @@ def prepare(config: RunConfig) -> tuple[Callable[[Weights], Score], Weights]:
         return Score(result.loss, result.accuracy)
 
     return score, weights
-
-
-def environment() -> dict[str, str]:
-    """What a result may depend on, for the record."""
-    packages = ("federation", "torch", "numpy", "safetensors", "paho-mqtt", "pydantic")
-    versions = {name: _version(name) for name in packages}
-    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def build_engine(config: RunConfig, folder: RunFolder, weights: Weights, selector: Selector = select) -> RoundEngine:

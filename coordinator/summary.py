@@ -240,6 +240,35 @@ def rounds_to_target(rounds: Iterable[RoundRecord], target_accuracy: float | Non
     return min(reached, default=None)
 
 
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
+"""Shares of the test set by which runs are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """When a model first got so much of the test set right: after how many rounds, and seconds of all rounds."""
+
+    accuracy: float
+    rounds: int
+    seconds: float
+
+
+def levels(rounds: Iterable[RoundRecord], more: Iterable[float | None] = ()) -> list[Level]:
+    """The levels that a run reached, in order.
+
+    Args:
+        more: besides `LEVELS`, such as the run's target.
+    """
+    kept = list(rounds)
+    found = []
+    for level in sorted({*LEVELS, *(share for share in more if share is not None)}):
+        number = rounds_to_target(kept, level)
+        if number is not None:
+            seconds = sum(record.duration_s for record in kept if record.round_number <= number)
+            found.append(Level(level, number, seconds))
+    return found
+
+
 def latency_s(record: DeviceRecord) -> float:
     """Announcement to counted update; where the coordinator did not measure it, as the device's own parts add up."""
     if record.latency_s is not None:

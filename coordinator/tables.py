@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from coordinator.answers import DeviceMegabytes, Pace, Progress, Refusal
@@ -16,7 +17,7 @@ NOTHING = "-"
 
 def runs_table(runs: Iterable[RunSummary]) -> Table:
     """All runs, newest first."""
-    table = _table("run", "started", "state", ">rounds", ">accuracy")
+    table = new_table("run", "started", "state", ">rounds", ">accuracy")
     for run in runs:
         state = state_in_words(run) if run.state == "running" else run.state
         table.add_row(
@@ -27,7 +28,7 @@ def runs_table(runs: Iterable[RunSummary]) -> Table:
 
 def rounds_table(rounds: Iterable[RoundRecord]) -> Table:
     """One line per round."""
-    table = _table(">round", ">accuracy", ">loss", ">training loss", ">updates", ">refused", ">seconds", ">waiting")
+    table = new_table(">round", ">accuracy", ">loss", ">training loss", ">updates", ">refused", ">seconds", ">waiting")
     for record in rounds:
         table.add_row(
             f"{record.round_number}" + (f" (attempt {record.attempt})" if record.attempt > 1 else ""),
@@ -44,7 +45,7 @@ def rounds_table(rounds: Iterable[RoundRecord]) -> Table:
 
 def refusals_table(refusals: Mapping[str, Mapping[str, int]]) -> Table:
     """Refused messages by reason and sender."""
-    table = _table("refused because", ">messages", "from")
+    table = new_table("refused because", ">messages", "from")
     for reason, by_agent in refusals.items():
         senders = ", ".join(f"{agent} ({count})" for agent, count in by_agent.items())
         table.add_row(reason, str(sum(by_agent.values())), senders)
@@ -53,7 +54,7 @@ def refusals_table(refusals: Mapping[str, Mapping[str, int]]) -> Table:
 
 def megabytes_table(devices: Iterable[DeviceMegabytes]) -> Table:
     """What each device moved."""
-    table = _table("device", ">MB sent", ">MB received", ">MB")
+    table = new_table("device", ">MB sent", ">MB received", ">MB")
     for device in devices:
         values = (device.mb_up, device.mb_down, device.mb_up + device.mb_down)
         table.add_row(device.agent_id, *(number(value, 2) for value in values))
@@ -62,7 +63,7 @@ def megabytes_table(devices: Iterable[DeviceMegabytes]) -> Table:
 
 def refusal_rows(refusals: Iterable[Refusal]) -> Table:
     """Refused messages, a line per sender and reason."""
-    table = _table("from", "refused because", ">messages", "in rounds")
+    table = new_table("from", "refused because", ">messages", "in rounds")
     for refusal in refusals:
         first, last = refusal.first_round, refusal.last_round
         rounds = f"{first}" if first == last else f"{first} to {last}"
@@ -112,7 +113,7 @@ def devices_table(devices: Sequence[DeviceSummary], now_s: float | None) -> Tabl
     """
     warm = any(device.max_cpu_temperature_c is not None for device in devices)
     columns = ("device", "last seen", ">rounds", ">train", ">comm", ">idle", ">latency", ">MB", ">RAM")
-    table = _table(*columns, *((">max C",) if warm else ()), ">refused")
+    table = new_table(*columns, *((">max C",) if warm else ()), ">refused")
     for device in devices:
         temperature = number(device.max_cpu_temperature_c, 0) + (" !" if device.throttled_reports else "")
         table.add_row(
@@ -128,6 +129,14 @@ def devices_table(devices: Sequence[DeviceSummary], now_s: float | None) -> Tabl
             *((temperature,) if warm else ()),
             str(sum(device.refused.values()) or NOTHING),
         )
+    return table
+
+
+def comparison_table(rows: Mapping[str, Sequence[object]], names: Sequence[str], what: str) -> Table:
+    """Runs side by side."""
+    table = new_table(what, *names)
+    for name, values in rows.items():
+        table.add_row(name, *(escape("not set" if value is None else str(value)) for value in values))
     return table
 
 
@@ -188,7 +197,7 @@ def _seen(device: DeviceSummary, now_s: float | None) -> str:
     return ago(now_s - device.last_seen_at) + ("" if device.online else ", offline")
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
     """A table; columns that start with `>` hold numbers."""
     # One space between columns: a table of devices has to fit into 80 columns.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")

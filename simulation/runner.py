@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from coordinator.config import RunConfig
-from coordinator.run import RunResult, build_engine, environment, prepare
+from coordinator.machine import environment, hardware
+from coordinator.run import RunResult, build_engine, prepare
 from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.selection import Selector, select
 from coordinator.service import CoordinatorService, Observer
@@ -88,7 +89,8 @@ def simulate_with(
     """As `simulate`, with any trainers, such as ones that only echo the model."""
     run_id = config.run_id or new_run_id()
     evaluate, weights = prepare(config)
-    described = config.model_dump(mode="json") | {"run_id": run_id, "environment": environment(), "simulated": True}
+    machine = {"environment": environment(), "hardware": hardware()}
+    described = config.model_dump(mode="json") | {"run_id": run_id, "simulated": True} | machine
     folder = RunFolder.create(config.runs_folder, run_id, described)
     network = VirtualNetwork(world.seed, world.faults, Conditions(), Instant(0.0, time.time()))
     topics = config.broker.topics

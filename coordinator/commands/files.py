@@ -25,21 +25,32 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="The HTML file; report.html in the run's folder otherwise.")
     ] = None,
+    terminal: Annotated[
+        bool, typer.Option("--terminal", "-t", help="Print it here, without pictures; write no file.")
+    ] = False,
     runs_folder: RunsFolder = Path("runs"),
     json_output: Json = False,
 ) -> None:
     """Write a run's report with pictures.
 
-    One HTML file with everything in it, and the pictures as PNG files in plots/ beside it. Works while the run
-    goes on, too.
+    One HTML file with everything in it, and the pictures as PNG files in plots/ beside it; with --terminal the same
+    in tables, here. Works while the run goes on, too.
 
     \b
     Example:
       coordinator report latest -o run.html
     """
     console = talk(json_output)
+    if terminal and (json_output or output is not None):
+        raise typer.BadParameter("--terminal goes neither with --out nor with --json (see `coordinator show --json`)")
     with errors_in_one_line():
         run = open_run(runs_folder, run_id)
+        if terminal:
+            from coordinator.report.facts import Facts
+            from coordinator.report.terminal import show_report
+
+            show_report(Facts.read(run), console)
+            return
         with working(console, f"drawing the report of {run.run_id}"):
             from coordinator.report.page import write_report
 

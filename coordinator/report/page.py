@@ -3,38 +3,19 @@
 Everything comes from the run's folder. Secrets are not in there, and where they lie is left out of the report.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import jinja2
 
 from coordinator import summary, tables
-from coordinator.durable import make_folder, replace_file
+from coordinator.durable import replace_file
 from coordinator.report import plots
-from coordinator.run_folder import Record, RunFolder
-from coordinator.run_summary import RunSummary, summarise
-from coordinator.study import StudyResult, study_result
+from coordinator.report.facts import Facts, settings_of, target_of
+from coordinator.report.pictures import Picture, draw, template
+from coordinator.reproducibility import digests
+from coordinator.run_folder import RunFolder
 
-_LEFT_OUT = frozenset(
-    {
-        "run_id",
-        "environment",
-        "username",
-        "password_file",
-        "ca",
-        "cert",
-        "key",
-        "token_file",
-        "user",
-        "tls_cert",
-        "tls_key",
-    }
-)
-"""Of the configuration: what stands elsewhere in the report, and who has which secret."""
+_LEGEND = "The diamond is the study's result."
 
 _QUIET_EVENTS = frozenset({"started", "agent-online", "round-opened", "broker-connected"})
 
@@ -46,57 +27,6 @@ class WrittenReport:
     html: Path
     plots_folder: Path
     plots: list[Path]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One plot of the report.
-
-    Attributes:
-        name: of its PNG file.
-        alt: says in words what the picture shows.
-    """
-
-    name: str
-    title: str
-    alt: str
-    note: str
-    draw: plots.Draw
-    height_in: float
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the report is about, read once."""
-
-    run: RunFolder
-    state: RunSummary
-    records: list[Record]
-    devices: list[summary.DeviceSummary]
-    totals: summary.RunTotals
-    latencies: Mapping[int, Mapping[str, float]]
-    straggler: summary.Straggler | None
-    study: StudyResult | None
-
-    @classmethod
-    def read(cls, run: RunFolder) -> "Facts":
-        """Everything about a run.
-
-        Raises:
-            StorageError: its files cannot be read.
-        """
-        records = run.records()
-        latencies = summary.latencies_by_round(records)
-        return cls(
-            run=run,
-            state=summarise(run),
-            records=records,
-            devices=summary.summarise_devices(records),
-            totals=summary.total(records),
-            latencies=latencies,
-            straggler=summary.find_straggler(latencies),
-            study=_study_of(run.config),
-        )
 
 
 def write_report(run: RunFolder, output: Path | None = None) -> WrittenReport:
@@ -111,31 +41,16 @@ def write_report(run: RunFolder, output: Path | None = None) -> WrittenReport:
     facts = Facts.read(run)
     html = output or run.path / "report.html"
     folder = html.parent / (f"{html.stem}-plots" if output else "plots")
-    make_folder(html.parent)
-    make_folder(folder)
-    embedded, files = [], []
-    for picture in pictures(facts):
-        light, dark = (plots.render(picture.draw, theme, picture.height_in) for theme in (plots.LIGHT, plots.DARK))
-        files.append(folder / f"{picture.name}.png")
-        replace_file(files[-1], [light])
-        embedded.append({"picture": picture, "light": _data_uri(light), "dark": _data_uri(dark)})
+    embedded, files = draw(pictures(facts), folder)
     replace_file(html, [page(facts, embedded).encode()])
     return WrittenReport(html, folder, files)
 
 
 def page(facts: Facts, embedded: Sequence[Mapping[str, object]]) -> str:
     """The whole HTML file."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("coordinator.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": tables.percent, "number": tables.number, "moment": tables.moment}
     rounds = summary.rounds_of(facts.records)
     events = [event for event in summary.events_of(facts.records) if event.name not in _QUIET_EVENTS]
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         run=facts.run,
         config=facts.run.config,
         state=facts.state,
@@ -150,12 +65,14 @@ def page(facts: Facts, embedded: Sequence[Mapping[str, object]]) -> str:
         refusals=summary.refusals(rounds),
         events=events,
         study=facts.study,
-        target=_target(facts.run.config),
-        rounds_to_target=summary.rounds_to_target(rounds, _target(facts.run.config)),
+        target=target_of(facts.run.config),
+        rounds_to_target=summary.rounds_to_target(rounds, target_of(facts.run.config)),
         pictures=embedded,
-        sections=_settings(facts.run.config),
+        sections=settings_of(facts.run.config),
         environment=facts.run.config.get("environment", {}),
-        hashes=_hashes(facts),
+        hardware=facts.run.config.get("hardware", {}),
+        digests=digests(facts.run, facts.records),
+        levels=summary.levels(rounds, [target_of(facts.run.config)]),
     )
 
 
@@ -170,12 +87,32 @@ def pictures(facts: Facts) -> list[Picture]:
                 "accuracy",
                 "Accuracy and loss",
                 f"Test accuracy over {len(rounds)} rounds, {accuracy}, and the losses below it.",
-                "",
-                plots.accuracy(rounds, _target(facts.run.config), facts.study),
+                f"Figure 3 of the study, for this run: accuracy after each round. {_LEGEND if facts.study else ''}",
+                plots.accuracy(rounds, target_of(facts.run.config), facts.study),
                 3.9,
             )
         )
+        out += _level_picture(facts)
     return out + _device_pictures(facts)
+
+
+def _level_picture(facts: Facts) -> list[Picture]:
+    reached = summary.levels(summary.rounds_of(facts.records), [target_of(facts.run.config)])
+    if not reached:
+        return []
+    words = ", ".join(
+        f"{level.accuracy:.0%} after {level.rounds} round{'' if level.rounds == 1 else 's'}" for level in reached
+    )
+    return [
+        Picture(
+            "levels",
+            "Rounds and seconds to each level",
+            f"Rounds and seconds until each level of test accuracy was reached: {words}.",
+            f"Figure 3 of the study, for this run: rounds and seconds to a target. {_LEGEND if facts.study else ''}",
+            plots.levels(reached, facts.study),
+            max(1.9, 1.2 + 0.26 * len(reached)),
+        )
+    ]
 
 
 def _device_pictures(facts: Facts) -> list[Picture]:
@@ -194,7 +131,8 @@ def _device_pictures(facts: Facts) -> list[Picture]:
             "timeline",
             "Each device, round by round",
             f"Compute, communication and idle seconds of each round for {', '.join(in_timeline)}.",
-            "Idle is the time since the round before. " + _selection_note(len(in_timeline), len(reporting)),
+            "Figure 4 of the study, for this run. Idle is the time since the round before. "
+            + _selection_note(len(in_timeline), len(reporting)),
             plots.timeline(summary.reports_of(facts.records), in_timeline, facts.straggler),
             plots.height_for_timeline(len(in_timeline)),
         ),
@@ -227,38 +165,3 @@ def _device_pictures(facts: Facts) -> list[Picture]:
 
 def _selection_note(shown: int, known: int) -> str:
     return f"Of {known} devices, the {shown} with the highest latency." if shown < known else ""
-
-
-def _study_of(config: Mapping[str, Any]) -> StudyResult | None:
-    """The reference study's result, when this run trains the same model on the same data."""
-    training, data = config.get("training", {}), config.get("data", {})
-    comparable = (training.get("model"), data.get("dataset"), training.get("batch_size")) == ("cnn", "mnist", 16)
-    return study_result(str(data.get("partition"))) if comparable else None
-
-
-def _target(config: Mapping[str, Any]) -> float | None:
-    target = config.get("rounds", {}).get("target_accuracy")
-    return float(target) if target is not None else None
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, dict[str, object]]:
-    """The configuration by section; top-level keys are under an empty name."""
-    shown = {key: value for key, value in config.items() if key not in _LEFT_OUT}
-    sections: dict[str, dict[str, object]] = {
-        "": {key: value for key, value in shown.items() if not isinstance(value, Mapping) and value is not None}
-    }
-    for name, values in shown.items():
-        if isinstance(values, Mapping):
-            sections[name] = {key: value for key, value in values.items() if key not in _LEFT_OUT}
-    return sections
-
-
-def _hashes(facts: Facts) -> dict[str, str]:
-    rounds = summary.rounds_of(facts.records)
-    out = {"model after the last round": rounds[-1].model_sha256} if rounds else {}
-    files = {"config.json": facts.run.path / "config.json", "record.jsonl": facts.run.record_path}
-    return out | {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from coordinator.study import StudyResult
-from coordinator.summary import DeviceSummary, Straggler
+from coordinator.summary import DeviceSummary, Level, Straggler
 from schemas.records import DeviceRecord, RoundRecord
 
 WIDTH_IN = 4.8
@@ -107,6 +107,36 @@ def accuracy(rounds: Sequence[RoundRecord], target_accuracy: float | None, study
     return draw
 
 
+def levels(reached: Sequence[Level], study: StudyResult | None) -> Draw:
+    """Rounds and seconds until the model was so good for the first time, with the reference study's rounds."""
+
+    def draw(figure: Figure, theme: Theme) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        marked = study.accuracy if study is not None else None
+        shares = sorted({*(level.accuracy for level in reached), *([marked] if marked is not None else [])})
+        rows = {share: row for row, share in enumerate(shares)}
+        places = [rows[level.accuracy] for level in reached]
+        rounds, seconds = [level.rounds for level in reached], [level.seconds for level in reached]
+        for axes, values, form in ((left, rounds, "{:.0f}"), (right, seconds, "{:.1f}")):
+            bars = axes.barh(places, values, 0.6, color=theme.compute, label="this run", linewidth=0)
+            axes.bar_label(bars, fmt=form, padding=3, color=theme.text, fontsize=8)
+            axes.set_xlim(0, max([*values, 1.0]) * 1.3)
+            axes.grid(visible=False, axis="y")
+        left.set_yticks(list(rows.values()), [f"{share:.0%}" for share in shares])
+        left.set_ylabel("test accuracy")
+        left.set_xlabel("rounds")
+        right.set_xlabel("seconds of all rounds")
+        left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if study is not None:
+            left.plot(
+                [study.rounds], [rows[study.accuracy]], "D", color=theme.communication, markersize=6, label="study"
+            )
+            left.set_xlim(0, max(*rounds, study.rounds) * 1.2)
+            figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+
+    return draw
+
+
 def timeline(reports: Sequence[DeviceRecord], names: Sequence[str], straggler: Straggler | None) -> Draw:
     """Compute, communication and idle of each named device, round by round, as stacked bars on one scale."""
 
@@ -143,7 +173,7 @@ def breakdown(devices: Sequence[DeviceSummary]) -> Draw:
             ("communication", theme.communication, [(d.download_s or 0.0) + (d.upload_s or 0.0) for d in devices]),
             ("idle", theme.idle, [d.idle_s or 0.0 for d in devices]),
         ]
-        _horizontal(axes, [d.agent_id for d in devices], parts, stacked=True)
+        horizontal_bars(axes, [d.agent_id for d in devices], parts, stacked=True)
         axes.set_xlabel("seconds a round, mean")
         figure.legend(loc="outside upper center", ncols=3)
 
@@ -159,7 +189,7 @@ def traffic(devices: Sequence[DeviceSummary]) -> Draw:
             ("sent", theme.compute, [d.packet_bytes_up / 1e6 for d in devices]),
             ("received", theme.communication, [d.packet_bytes_down / 1e6 for d in devices]),
         ]
-        _horizontal(axes, [d.agent_id for d in devices], parts, stacked=False)
+        horizontal_bars(axes, [d.agent_id for d in devices], parts, stacked=False)
         axes.set_xlabel("MB of MQTT packets, whole run")
         figure.legend(loc="outside upper center", ncols=2)
 
@@ -208,13 +238,13 @@ def _round_axis(axes: Axes, last_round: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
 
 
-Parts = tuple[float, float, float]
+_Bar = tuple[float, float, float]
 
 
-def _bars(records: Sequence[DeviceRecord]) -> list[tuple[float, Parts]]:
+def _bars(records: Sequence[DeviceRecord]) -> list[tuple[float, _Bar]]:
     """Place and (compute, communication, idle) of each bar; many rounds share one, as their mean."""
     size = _bin_size(records)
-    groups: dict[int, list[Parts]] = {}
+    groups: dict[int, list[_Bar]] = {}
     for record in records:
         report = record.report
         parts = (report.train_s, report.download_s + report.upload_s, report.idle_s)
@@ -229,7 +259,7 @@ def _bin_size(records: Sequence[DeviceRecord]) -> int:
     return math.ceil(max((r.round_number for r in records), default=1) / TIMELINE_BARS)
 
 
-def _stack(axes: Axes, bars: Sequence[tuple[float, Parts]], width: float, theme: Theme) -> None:
+def _stack(axes: Axes, bars: Sequence[tuple[float, _Bar]], width: float, theme: Theme) -> None:
     places = [place for place, _ in bars]
     bottom = [0.0] * len(bars)
     for i, (label, colour) in enumerate(
@@ -249,9 +279,10 @@ def _common_limit(totals_s: Sequence[float]) -> tuple[float, bool]:
     return (usual_s, True) if highest_s > usual_s > 0 else (highest_s * 1.05, False)
 
 
-def _horizontal(
+def horizontal_bars(
     axes: Axes, names: Sequence[str], parts: Sequence[tuple[str, str, list[float]]], *, stacked: bool
 ) -> None:
+    """Bars for each name, of parts with their label, colour and values: on top of each other, or beside."""
     left = [0.0] * len(names)
     thickness = 0.7 if stacked else 0.7 / len(parts)
     for i, (label, colour, values) in enumerate(parts):

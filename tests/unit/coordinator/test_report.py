@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from coordinator.report import plots
-from coordinator.report.page import Facts, page, pictures, write_report
+from coordinator.report.facts import Facts
+from coordinator.report.page import page, pictures, write_report
 from coordinator.run_folder import Record, RunFolder
 from tests.unit.coordinator.recorded import RUN_ID, closed, happened, reported, run_of
 
@@ -21,6 +22,8 @@ CONFIG: dict[str, Any] = {
     "data": {"dataset": "mnist", "partition": "digit-pairs"},
     "influx": {"url": "http://metrics", "token_file": "/etc/token"},
     "environment": {"python": "3.11.7", "torch": "2.10.0"},
+    "hardware": {"cpu_model": "Raspberry Pi 4", "cores": 4, "memory_gib": 3.7},
+    "plan": {"model": "cnn", "seed": 1},
 }
 PNG = b"\x89PNG\r\n\x1a\n"
 VOID = {"meta", "img", "source", "br"}
@@ -77,7 +80,7 @@ def test_report_is_one_file_that_refers_to_nothing_else(tmp_path: Path) -> None:
     written = write_report(make_run(tmp_path, run_of(3, {"a": 2.0, "b": 3.0})))
 
     found = Page(written.html.read_text())
-    assert len(found.references) == 10  # five pictures, light and dark
+    assert len(found.references) == 12  # six pictures, light and dark
     assert all(reference.startswith("data:image/png;base64,") for reference in found.references)
 
 
@@ -116,6 +119,9 @@ def test_report_holds_what_is_needed_to_reproduce_the_run(tmp_path: Path) -> Non
     text = text_of(tmp_path, run_of(2, {"a": 1.0}))
 
     assert f"model after the last round {2:064x}" in text
+    assert f"1 {1:064x} 2 {2:064x}" in text
+    assert re.search(r"seed 1 training plan [0-9a-f]{64} models of all rounds [0-9a-f]{64}", text)
+    assert "cpu model Raspberry Pi 4 cores 4 memory, GiB 3.7" in text
     assert "python 3.11.7 torch 2.10.0" in text
     assert re.search(r"config\.json [0-9a-f]{64} record\.jsonl [0-9a-f]{64}", text)
     assert "seed 1" in text
@@ -127,6 +133,14 @@ def test_report_stands_beside_the_study_only_when_the_two_can_be_compared(tmp_pa
 
     assert "Beside the reference study" in text_of(tmp_path / "cnn", records)
     assert "Beside the reference study" not in text_of(tmp_path / "mlp", records, other)
+
+
+def test_report_says_when_the_studys_accuracy_was_reached(tmp_path: Path) -> None:
+    text = text_of(tmp_path, run_of(4, {"a": 1.0}))
+
+    assert "rounds to 85.00% 4 25" in text
+    assert "seconds to 85.00%, all rounds 16.0 not stated" in text
+    assert "rounds to 85.00% not reached 25" in text_of(tmp_path / "short", run_of(2, {"a": 1.0}))
 
 
 def test_report_of_a_run_without_a_round_is_a_page_without_pictures(tmp_path: Path) -> None:
@@ -155,18 +169,19 @@ def test_report_goes_where_it_is_told_with_its_plots_beside_it(tmp_path: Path) -
 def test_pictures_are_described_in_words(tmp_path: Path) -> None:
     run = make_run(tmp_path, run_of(2, {"a": 1.0, "b": 9.0}))
 
-    alts = [picture.alt for picture in pictures(Facts.read(run))]
+    alts = {picture.name: picture.alt for picture in pictures(Facts.read(run))}
 
-    assert alts[0] == "Test accuracy over 2 rounds, from 60.00% to 70.00%, and the losses below it."
-    assert "straggler b" in alts[3]
-    assert all(len(alt) > 40 for alt in alts)
+    assert alts["accuracy"] == "Test accuracy over 2 rounds, from 60.00% to 70.00%, and the losses below it."
+    assert "50% after 1 round, 60% after 1 round, 70% after 2 rounds" in alts["levels"]
+    assert "straggler b" in alts["latency"]
+    assert all(len(alt) > 40 for alt in alts.values())
 
 
 def test_pictures_of_many_devices_show_the_slowest_and_say_so(tmp_path: Path) -> None:
     latencies = {f"pi-{number:02}": 1.0 + number for number in range(30)}
     run = make_run(tmp_path, run_of(1, latencies))
 
-    _, timeline, breakdown, *_ = pictures(Facts.read(run))
+    _, _, timeline, breakdown, *_ = pictures(Facts.read(run))
 
     assert "pi-22, pi-23, pi-24, pi-25, pi-26, pi-27, pi-28, pi-29" in timeline.alt
     assert timeline.note.endswith("Of 30 devices, the 8 with the highest latency.")

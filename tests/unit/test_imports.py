@@ -37,7 +37,7 @@ BENCH_COMMAND = "coordinator/commands/bench.py"
 FORBIDDEN_IN_PURE = {"transport", "torch", "time", "os", "random", "logging", "threading", "pathlib", "socket"}
 
 PAGE = "coordinator/web/"
-READ_BY_PAGE = {"run_folder", "summary", "tables", "web"}
+READ_BY_PAGE = {"quarantine", "run_folder", "summary", "tables", "web"}
 """What the live page may import of the coordinator: only what reads, so that it can neither slow nor change a run."""
 
 ONE_ADAPTER = {

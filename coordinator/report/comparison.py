@@ -201,7 +201,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
                 "parts",
                 "Where a round's time goes",
                 alt,
-                "Mean over the devices.",
+                "",
                 comparison_plots.parts(parts),
                 height_in,
             )

@@ -385,6 +385,7 @@ def test_run_ends_at_the_round_that_reaches_its_target() -> None:
     driver.deliver("a")
     driver.wait(3.0)
     assert [record.round_number for record in driver.records()] == [1, 2]
+    assert [(record.target_accuracy, record.rounds_planned) for record in driver.records()] == [(0.9, 9)] * 2
     assert driver.events("target-reached")
     assert len(checkpoints(driver.done)) == 2
 

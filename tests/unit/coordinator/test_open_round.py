@@ -94,3 +94,18 @@ def test_training_loss_is_weighted_by_examples() -> None:
     round_.accept("c", 9, None, 103.0)
     assert round_.record("run-1", "0" * 64, {}, 0).train_loss == 2.5
     assert round_.latencies_s == {"a": 1.0, "b": 2.5, "c": 3.0}
+
+
+def test_record_names_whose_update_came_last() -> None:
+    round_ = opened("a", "b", "c")
+    round_.accept("b", 1, None, 109.5)
+    round_.accept("a", 1, None, 101.0)
+
+    record = round_.record("run-1", "0" * 64, {}, 0)
+    assert (record.slowest_agent_id, record.slowest_latency_s) == ("b", 9.5)
+
+
+def test_record_names_nobody_when_no_update_came() -> None:
+    record = opened("a").record("run-1", "0" * 64, {}, 0)
+
+    assert (record.slowest_agent_id, record.slowest_latency_s) == (None, None)

@@ -9,6 +9,7 @@ from coordinator.summary import (
     find_straggler,
     latencies_by_round,
     latency_s,
+    levels,
     refusals,
     rounds_to_target,
     summarise_devices,
@@ -168,3 +169,18 @@ def test_empty_run_has_totals() -> None:
 
     assert (totals.rounds_closed, totals.final_accuracy, totals.devices, totals.refused) == (0, None, 0, 0)
     assert totals.phase_s["wait_s"] == 0.0
+
+
+def test_levels_are_counted_in_rounds_and_seconds_until_they_were_reached() -> None:
+    rounds = [closed(number, accuracy=accuracy) for number, accuracy in enumerate((0.55, 0.5, 0.72), 1)]
+
+    assert [(level.accuracy, level.rounds, level.seconds) for level in levels(rounds, [0.55, None])] == [
+        (0.5, 1, 4.0),
+        (0.55, 1, 4.0),
+        (0.6, 3, 12.0),
+        (0.7, 3, 12.0),
+    ]
+
+
+def test_no_level_is_reached_when_nothing_was_evaluated() -> None:
+    assert levels([closed(1, accuracy=None)]) == []

@@ -39,12 +39,12 @@ def run(config: AgentConfig) -> AgentResult:
     Raises:
         FederationError: the data, the state folder or the broker's settings cannot be used.
     """
-    import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only check
-
     from learning.folders import load_folder  # noqa: PLC0415
 
+    examples = load_folder(config.data_folder)  # before torch: a service manager starts us again until they are there
+    import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only check
+
     torch.set_num_threads(config.threads)
-    examples = load_folder(config.data_folder)
     topics, agent_id = config.broker.topics, config.agent_id
     spool = Spool(config.state_folder, agent_id)
     run_id, pending, carries = spool.load()

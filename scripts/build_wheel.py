@@ -41,8 +41,11 @@ def sources(root: Path) -> list[Path]:
     return found
 
 
-def build(root: Path, out: Path) -> dict[str, object]:
+def build(root: Path, out: Path, wheelhouse: Path | None = None) -> dict[str, object]:
     """The wheel of the sources as they are, below `out` in a folder of its release; built when it is not there.
+
+    Args:
+        wheelhouse: holds what pip builds with, instead of the package index.
 
     Raises:
         SystemExit: pip could not build it; the text says why.
@@ -53,7 +56,7 @@ def build(root: Path, out: Path) -> dict[str, object]:
     if built:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as scratch:
-            _run_pip(root, Path(scratch))
+            _run_pip(root, Path(scratch), wheelhouse)
             folder.mkdir(exist_ok=True)
             for wheel in Path(scratch).glob("federation-*.whl"):
                 wheel.rename(folder / wheel.name)
@@ -61,9 +64,11 @@ def build(root: Path, out: Path) -> dict[str, object]:
     return {"release": name, "wheel": str(wheel), "built": built}
 
 
-def _run_pip(root: Path, out: Path) -> None:
+def _run_pip(root: Path, out: Path, wheelhouse: Path | None) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(root)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH}
+    if wheelhouse is not None:
+        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"pip could not build the wheel of {root}:\n{done.stderr.strip()[-2000:]}")
@@ -78,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Build and print."""
     parser = argparse.ArgumentParser(prog="build_wheel", description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, help="folder of wheels; made when missing")
+    parser.add_argument("--wheelhouse", type=Path, help="a folder that holds setuptools, where there is no internet")
     options = parser.parse_args(arguments)
-    print(json.dumps(build(ROOT, options.out)))
+    print(json.dumps(build(ROOT, options.out, options.wheelhouse)))
 
 
 if __name__ == "__main__":

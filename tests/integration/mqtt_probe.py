@@ -131,6 +131,10 @@ class Probe:
         """Wait for the next message: topic and payload."""
         return self._messages.get(timeout=WAIT_LIMIT_S)
 
+    def has_message(self) -> bool:
+        """True when something has arrived that was not looked at; after an answer, all that was sent before it."""
+        return not self._messages.empty()
+
     def messages_until(self, topic: str) -> list[str]:
         """The topics of everything delivered up to and including `topic`."""
         topics: list[str] = []

@@ -7,6 +7,7 @@ line each.
 import contextlib
 import difflib
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -29,12 +30,11 @@ EXIT_CODES = (
 )
 
 LATEST = "latest"
+RUNS_VARIABLE = "COORDINATOR_RUNS_FOLDER"
 PIPE_WIDTH = 160
 """Columns where no terminal says how many there are: nothing is folded in logs and pipes."""
 
-RunsFolder = Annotated[
-    Path, typer.Option("--runs", help="The folder that holds all runs.", envvar="COORDINATOR_RUNS_FOLDER")
-]
+RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.", envvar=RUNS_VARIABLE)]
 RunId = Annotated[str, typer.Argument(help="A run's id, as `coordinator runs` lists them, or `latest`.", metavar="RUN")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
@@ -110,4 +110,4 @@ def open_run(runs: Path, run_id: str) -> RunFolder:
 
 def runs_option(runs: Path) -> str:
     """What to add to a suggested command so that it finds the same runs."""
-    return "" if runs == Path("runs") else f" --runs {runs}"
+    return "" if str(runs) in ("runs", os.environ.get(RUNS_VARIABLE)) else f" --runs {runs}"

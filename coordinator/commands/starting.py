@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from coordinator.commands.conversation import (
+    RUNS_VARIABLE,
     Json,
     RunsFolder,
     errors_in_one_line,
@@ -40,7 +41,7 @@ class ServiceManagerError(FederationError):
 def start_command(
     run: Annotated[str, typer.Argument(help="A run's TOML file, or the id of a run that was stopped.", metavar="RUN")],
     runs_folder: Annotated[
-        Path | None, typer.Option("--runs", help="The folder that holds all runs.", envvar="COORDINATOR_RUNS_FOLDER")
+        Path | None, typer.Option("--runs", help="The folder that holds all runs.", envvar=RUNS_VARIABLE)
     ] = None,
     json_output: Json = False,
 ) -> None:

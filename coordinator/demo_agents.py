@@ -12,7 +12,9 @@ from pathlib import Path
 
 from schemas.errors import FederationError
 
-STOP_LIMIT_S = 15.0
+STOP_LIMIT_S = 120.0
+"""An agent that has something to do ends in a second; one on a machine that is busy with other things may not."""
+
 _LOG_TAIL_CHARS = 500
 
 
@@ -49,10 +51,15 @@ class AgentProcesses:
             try:
                 printed, _ = process.communicate(timeout=STOP_LIMIT_S)
                 totals[name] = json.loads(printed)["traffic"]
-            except (subprocess.TimeoutExpired, ValueError) as error:
-                tail = self._logs[name].read_text()[-_LOG_TAIL_CHARS:].strip()
-                raise FederationError(f"agent {name} failed; the end of {self._logs[name]}: {tail}") from error
+            except subprocess.TimeoutExpired as error:
+                raise self._failure(name, f"did not end within {STOP_LIMIT_S:g} s") from error
+            except ValueError as error:
+                raise self._failure(name, "failed") from error
         return totals
+
+    def _failure(self, name: str, what: str) -> FederationError:
+        tail = self._logs[name].read_text()[-_LOG_TAIL_CHARS:].strip()
+        return FederationError(f"agent {name} {what}; the end of {self._logs[name]}: {tail}")
 
     def kill(self) -> None:
         """End whatever still runs."""

@@ -1,10 +1,12 @@
-"""The one fixture that several suites share: a real broker for the whole test session."""
+"""What several suites share: a real broker for the whole test session, and real MNIST."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
+from learning.datasets import Dataset, load_dataset
+from learning.mnist import find_mnist
 from mosquitto.broker import BrokerMissingError, PrivateBroker, find_mosquitto
 
 BROKER_USERS = ("coordinator", "monitor", "pi-1", "pi-2", "pi-3", "pi-4", "pi-5")
@@ -28,3 +30,13 @@ def broker(mosquitto_program: str, tmp_path_factory: pytest.TempPathFactory) -> 
     passwords = {user: f"password of {user}" for user in BROKER_USERS}
     with PrivateBroker(tmp_path_factory.mktemp("broker"), passwords) as private_broker:
         yield private_broker
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    """MNIST as found on this machine. Where there is none the test is skipped, but in CI it fails."""
+    if find_mnist() is None:
+        if os.environ.get("CI"):
+            pytest.fail("no copy of MNIST: set FEDERATION_DATA")
+        pytest.skip("no copy of MNIST: set FEDERATION_DATA or put one into ../shared/data")
+    return load_dataset("mnist")

@@ -3,6 +3,8 @@
 The undisturbed run is simulated, so these tests also hold the simulation against real processes, byte for byte.
 """
 
+import json
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +142,19 @@ def test_run_finishes_with_the_same_weights_when_the_broker_is_killed_in_a_round
     check_same_as_undisturbed(federation, undisturbed)
 
 
-def test_agent_takes_part_from_the_next_round_when_it_joins_in_mid_run(federation: Federation) -> None:
+def differences_of_a_replay(federation: Federation) -> list[str]:
+    """What `simulate --replay` finds different from the run that just took place."""
+    options = ("--replay", RUN_ID, "--rooms", str(federation.folder), "--runs", str(federation.runs), "--json")
+    command = [*federation.coordinator.command, "simulate", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.stdout, done.stderr
+    differences: list[str] = json.loads(done.stdout)["differences"]
+    return differences
+
+
+def test_agent_takes_part_from_the_next_round_when_it_joins_in_mid_run_and_a_replay_gives_the_same_bytes(
+    federation: Federation,
+) -> None:
     text = federation.config.read_text().replace(f"min_agents = {AGENTS}", "min_agents = 2")
     text = text.replace(f"min_updates = {AGENTS}", "min_updates = 2").replace("count = 4", "count = 24")
     federation.config.write_text(text)
@@ -154,6 +168,7 @@ def test_agent_takes_part_from_the_next_round_when_it_joins_in_mid_run(federatio
     assert rounds[0].accepted == ("room-1", "room-2")
     assert rounds[-1].accepted == ("room-1", "room-2", "room-3")
     assert all(record.accepted == record.selected for record in rounds)
+    assert differences_of_a_replay(federation) == []
 
 
 def test_agent_ends_cleanly_when_it_is_asked_to(federation: Federation) -> None:

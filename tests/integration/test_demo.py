@@ -8,9 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("mosquitto_program")]
+from coordinator.run_folder import RunFolder
+from schemas.messages import AgentReport
+from schemas.records import DeviceRecord
+
+pytestmark = [pytest.mark.timeout(480), pytest.mark.usefixtures("mosquitto_program")]
 
 EXIT_STOPPED = 4
+MOST_AGENT_BYTES = 400_000_000
+"""What an agent with the CNN may hold in memory."""
+
 SMALL = ("--model", "lstm", "--devices", "2", "--local-batches", "2")
 """The synthetic sequences need neither a download nor a copy of MNIST."""
 
@@ -64,6 +71,39 @@ def test_demo_that_is_stopped_takes_its_processes_with_it(tmp_path: Path) -> Non
     assert "the demo's broker has ended with it" in rest
     assert len(family) == 3  # two agents and a broker
     assert not any(child.is_running() for child in family)
+
+
+STUDY = [
+    # E, partition, accuracy, rounds and bytes per device of the reference study
+    ("digit-pairs", 10, 0.85, 25, 10_000_000),
+    ("iid", 40, 0.95, 6, None),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.parametrize(("scheme", "local_batches", "target", "rounds", "bytes_per_device"), STUDY)
+def test_demo_needs_no_more_rounds_bytes_and_memory_than_the_study(
+    tmp_path: Path, scheme: str, local_batches: int, target: float, rounds: int, bytes_per_device: int | None
+) -> None:
+    command = [sys.executable, "-m", "coordinator.cli", "demo", "--runs", str(tmp_path), "--json"]
+    options = ["--partition", scheme, "--local-batches", str(local_batches), "--target-accuracy", str(target)]
+
+    done = subprocess.run([*command, *options], capture_output=True, timeout=450, check=False)
+
+    assert done.returncode == 0, done.stderr.decode()
+    result = json.loads(done.stdout)
+    assert (result["dataset"], result["model"], result["refused_updates"]) == ("mnist", "cnn", 0)
+    assert result["rounds_to_target"] <= rounds
+    assert result["final_accuracy"] >= target
+    if bytes_per_device is not None:
+        assert sum(result["packet_bytes_per_device"].values()) <= bytes_per_device
+    assert max(report.peak_rss_bytes for report in reports_of(Path(result["run_dir"]))) <= MOST_AGENT_BYTES
+
+
+def reports_of(run: Path) -> list[AgentReport]:
+    records = RunFolder.open(run.parent, run.name).records(("device",))
+    return [record.report for record in records if isinstance(record, DeviceRecord)]
 
 
 @pytest.mark.slow

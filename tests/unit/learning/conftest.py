@@ -1,22 +1,9 @@
-"""Real MNIST for the tests that learn from it, and a tiny data set whose numbers can be checked by hand."""
-
-import os
+"""A tiny data set whose numbers can be checked by hand."""
 
 import numpy as np
 import pytest
 
-from learning.datasets import Dataset, Examples, load_dataset
-from learning.mnist import find_mnist
-
-
-@pytest.fixture(scope="session")
-def mnist() -> Dataset:
-    """MNIST as found on this machine. Where there is none the test is skipped, but in CI it fails."""
-    if find_mnist() is None:
-        if os.environ.get("CI"):
-            pytest.fail("no copy of MNIST: set FEDERATION_DATA")
-        pytest.skip("no copy of MNIST: set FEDERATION_DATA or put one into ../shared/data")
-    return load_dataset("mnist")
+from learning.datasets import Examples
 
 
 @pytest.fixture

@@ -22,8 +22,10 @@ from edge_agent.events import StartTraining, TrainingFinished
 from edge_agent.service import AgentService, Outside
 from edge_agent.spool import Spool
 from schemas import wire
-from schemas.messages import AgentStatus
+from schemas.errors import ConfigError
+from schemas.messages import AgentStatus, TrainingPlan
 from schemas.topics import Address, Kind, Topics
+from schemas.weights import Weights
 from transport.address import BrokerAddress
 from transport.driver import Loop
 from transport.jobs import InlineJobs
@@ -40,6 +42,10 @@ class EchoTrainer:
 
     def __init__(self) -> None:
         self.cpu_s_at: dict[int, float] = {}
+
+    def first_model(self, plan: TrainingPlan) -> Weights:
+        """It cannot be made without torch."""
+        raise ConfigError(f"echo agents do not make {plan.model}")
 
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         """One copy of the model, and no training."""

@@ -32,6 +32,7 @@ class Attendance:
             if not member.online or member.instance != event.status.instance:
                 self._out.event("agent-online", "", event.agent_id)
             member.instance = event.status.instance
+            member.codecs, member.holds = frozenset(event.status.codecs), event.status.holds or ""
             self._greet(event.agent_id, member, event.minor)
 
     def on_released(self, event: Released) -> None:
@@ -51,7 +52,7 @@ class Attendance:
         member = self._admit(event.agent_id)
         if member is None or self._asks_too_much(event, member):
             return
-        wanted = self._wanted_model(event.agent_id, event.request)
+        wanted = self._wanted_model(event.agent_id, member, event.request)
         if wanted:
             self._arrive(member, event.minor)
             self._out.add(*wanted)
@@ -62,23 +63,26 @@ class Attendance:
         """Refuse the questions of a flood. Four times all pieces of the model are not one."""
         member.questions += max(1, event.request.count)
         open_round = self._state.open
-        pieces = len(open_round.blob) // self._state.rules.chunk_bytes if open_round is not None else 0
+        pieces = open_round.parcels.whole_bytes // self._state.rules.chunk_bytes if open_round is not None else 0
         if member.questions <= FLOOD + 4 * pieces:
             return False
         self._out.refuse_message(event.agent_id, Reason.UNSOLICITED, "more questions in one round than anybody needs")
         return True
 
-    def _wanted_model(self, agent_id: str, request: AgentRequest) -> list[Publish]:
+    def _wanted_model(self, agent_id: str, member: Member, request: AgentRequest) -> list[Publish]:
         """The model or the pieces of it that a request asks for; none when there is no such thing for this agent."""
         open_round, asked, letters = self._state.open, request.round, self._out.letters
         if open_round is None or asked is None or not open_round.takes_part(agent_id):
             return []
         if (asked.run_id, asked.round_number) != (self._state.rules.run_id, open_round.number):
             return []
+        if request.want == "whole":
+            open_round.parcels.asked_whole.add(agent_id)
+        parcel = open_round.parcels.to(agent_id, member)
         if request.want == "chunks":
-            return letters.model_chunks(open_round, agent_id, request.first, request.count)
-        whole = request.want == "model" and open_round.offer.blob_sha256 is None
-        return [letters.model(open_round, agent_id)] if whole else []
+            return letters.model_chunks(open_round, parcel, agent_id, request.first, request.count)
+        pushed = request.want == "model" and parcel.offer.blob_sha256 is None
+        return [letters.model(open_round, parcel, agent_id)] if pushed else []
 
     def _admit(self, agent_id: str) -> Member | None:
         member = self._state.members.admit(agent_id)
@@ -97,9 +101,15 @@ class Attendance:
         self._arrive(member, minor)
         if self._state.phase is Phase.CLAIMING:
             return
+        open_round = self._state.open
         if member.quarantined:
             self._out.refuse_message(agent_id, Reason.QUARANTINED, SHUT_OUT)
-        elif self._state.open is not None and self._state.open.wants(agent_id):
+        elif open_round is not None and open_round.wants(agent_id):
+            parcel = open_round.parcels.to(agent_id, member)
+            late = bool(member.holds) and member.holds == parcel.offer.base_sha256
+            if parcel.is_pushed and (late or agent_id in open_round.parcels.asked_whole):
+                # It holds what this is the difference from, and missed the broadcast; or it wants the whole model.
+                self._out.add(self._out.letters.model(open_round, parcel, agent_id))
             self._out.announce(agent_id)
         else:
             self._out.standing(agent_id)

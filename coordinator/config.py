@@ -15,14 +15,13 @@ from coordinator.rules import MIB, RoundRules
 from coordinator.strategies import AGGREGATIONS, MEAN, Aggregation
 from coordinator.web.settings import WebSection
 from learning.strategies.presets import Recipe, expand, names
-from schemas.errors import ConfigError
+from schemas.codecs import CodecPair, parse_codecs
+from schemas.codecs.spec import MAX_TEXT
+from schemas.errors import ConfigError, PayloadError
 from schemas.identifiers import AgentId, RunId
 from schemas.messages import TrainingPlan
 from schemas.weights import Weights
 from transport.settings import BrokerSection, FileSettings, Section
-
-CODECS = ("fp32",)
-"""How weights can be encoded on the wire."""
 
 
 class TrainingSection(Section):
@@ -32,8 +31,9 @@ class TrainingSection(Section):
         model: `cnn`, `lstm`, `mlp`, or `module:callable` from `model_path` (which agents must allow as well).
         local_batches: E; batch_size: B.
         learning_rate: the step size of local training; the strategy's own when not given.
-        strategy: how agents train and how updates become the next model (docs/strategies.md); codec: how weights are
-            encoded on the wire.
+        strategy: how agents train and how updates become the next model (docs/strategies.md).
+        codec: how updates and models are encoded on the wire (docs/codecs.md): one codec for both, or UP/DOWN; the
+            preset's own when not given, fp32 for plain strategies.
         options: the strategy's numbers, such as `server_momentum`; its defaults where not given.
         seed: everything random derives from it.
     """
@@ -45,7 +45,7 @@ class TrainingSection(Section):
     learning_rate: float | None = Field(None, gt=0, le=1e6)
     strategy: str = "fedavg"
     options: dict[str, float] = Field(default_factory=dict, max_length=32)
-    codec: str = "fp32"
+    codec: str | None = Field(None, max_length=2 * MAX_TEXT + 1)
     seed: int = Field(1, ge=0, lt=2**63)
 
     @field_validator("strategy")
@@ -55,8 +55,11 @@ class TrainingSection(Section):
 
     @field_validator("codec")
     @classmethod
-    def _codec_is_known(cls, name: str) -> str:
-        return _one_of(CODECS, name, "codec")
+    def _codec_is_known(cls, text: str | None) -> str | None:
+        try:
+            return text if text is None else str(parse_codecs(text))
+        except PayloadError as error:
+            raise ValueError(error.detail) from error
 
     @model_validator(mode="after")
     def _options_fit_the_strategy(self) -> "TrainingSection":
@@ -70,6 +73,11 @@ class TrainingSection(Section):
     def recipe(self) -> Recipe:
         """What the strategy's name stands for, with the numbers given here."""
         return expand(self.strategy, self.local_batches, self.learning_rate, self.options)
+
+    @property
+    def codecs(self) -> CodecPair:
+        """How updates and models are encoded."""
+        return parse_codecs(self.codec or self.recipe.codec)
 
 
 class AggregationSection(Section):
@@ -232,6 +240,7 @@ class RunConfig(FileSettings):
             quarantine_after=section.quarantine_after,
             max_model_bytes=section.max_model_mib * MIB,
             chunk_bytes=section.chunk_kib * 1024,
+            codecs=self.training.codecs,
             evaluate=self.data.dataset != "none",
         )
 

@@ -111,12 +111,14 @@ class Deliveries:
 
     def _take_update(self, open_round: OpenRound, agent_id: str, payload: bytes | memoryview) -> None:
         state, out = self._state, self._out
+        member = state.members.get(agent_id)
         expected = Expected(
             run_id=state.rules.run_id,
             round_number=open_round.number,
             agent_id=agent_id,
-            model=state.weights,
-            model_sha256=state.sha256,
+            model=state.broadcast.model,
+            model_sha256=state.broadcast.sha256,
+            codec=state.rules.update_codec(member.codecs) if member is not None else None,
             max_update_norm=state.rules.max_update_norm,
             max_bytes=open_round.max_update_bytes,
         )
@@ -128,6 +130,8 @@ class Deliveries:
             return
         open_round.pulls.drop(agent_id)
         out.ignored_fields += update.ignored_fields
+        if member is not None:
+            member.holds = state.broadcast.sha256
         open_round.accept(agent_id, update.header.num_examples, update.header.loss, state.now_s)
         out.accept(agent_id, open_round.number)
 

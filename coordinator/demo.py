@@ -36,7 +36,8 @@ class DemoSettings:
     Attributes:
         devices: agent processes, named room-1, room-2 and so on.
         data: folder of MNIST; looked for in the usual places when None.
-        strategy, codec: how updates are put together and how they are sent.
+        strategy, codec: how updates are put together, and how updates and models are sent; the codec is the
+            strategy's own when None.
         aggregation: what puts updates together: `mean`, or a rule that withstands attackers.
         alpha: of the Dirichlet partition.
     """
@@ -52,7 +53,7 @@ class DemoSettings:
     learning_rate: float | None = None
     model: str = "cnn"
     strategy: str = "fedavg"
-    codec: str = "fp32"
+    codec: str | None = None
     aggregation: str = "mean"
     seed: int = 1
     data: Path | None = None
@@ -197,11 +198,12 @@ def demo_result(
     records = RunFolder.open(settings.runs_folder, result.run_id).records()
     rounds = summary.rounds_of(records)
     whole = summary.total(records)
+    config = demo_config(settings, "none", result.run_id, {})
     return DemoResult(
         dataset=dataset.removesuffix("-rgb32"),
         partition=settings.partition,
         strategy=settings.strategy,
-        codec=settings.codec,
+        codec=str(config.training.codecs),
         model=settings.model,
         local_batches=settings.local_batches,
         batch_size=settings.batch_size,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from coordinator.attendance import Attendance
+from coordinator.broadcast import Broadcast
 from coordinator.claim import CLAIM_AFTER_ONLINE_S, CLAIM_S, Claim
 from coordinator.deliveries import Deliveries
 from coordinator.ending import Ending
@@ -50,6 +51,8 @@ from coordinator.rules import RoundRules
 from coordinator.run_state import REMEMBERED_ROUNDS, RunState
 from coordinator.selection import Selector, select
 from coordinator.strategy import Strategy
+from schemas.codecs import rounding_generator
+from schemas.identifiers import COORDINATOR_ID
 from schemas.measures import Instant, Traffic
 from schemas.records import RoundRecord
 from schemas.weights import Array, Weights, digest
@@ -84,7 +87,8 @@ class RoundEngine:
         allowed: frozenset[str] | None = None,
         selector: Selector = select,
     ) -> None:
-        self._run = RunState(rules, session, Members(allowed), weights, digest(weights))
+        broadcast = Broadcast.whole(weights)
+        self._run = RunState(rules, session, Members(allowed), weights, broadcast.sha256, broadcast)
         self._out = Outbox(self._run, Letters(rules))
         self._claim = Claim(self._run, self._out)
         self._attendance = Attendance(self._run, self._out)
@@ -192,7 +196,7 @@ class RoundEngine:
 
         Args:
             snapshot: what `snapshot` gave.
-            state: the strategy's state.
+            state: the arrays that were saved with them.
             recorded: the round's record, when it was written before the crash; otherwise the round is evaluated
                 and recorded again.
         """
@@ -329,9 +333,7 @@ class RoundEngine:
     def _close(self, open_round: OpenRound) -> None:
         """Make the next global model from exactly the accepted updates."""
         open_round.times.closed_s = self._run.now_s
-        step = self._strategy.step(self._run.weights, open_round.aggregator.result(), self._run.strategy_state)
-        self._run.weights, self._run.strategy_state = step.weights, step.state
-        self._run.sha256 = digest(self._run.weights)
+        self._step(open_round)
         self._run.examples = open_round.aggregator.num_examples
         self._run.round_number = open_round.number
         self._run.attempt, self._run.asked = 1, frozenset()
@@ -340,6 +342,15 @@ class RoundEngine:
         self._run.remember(open_round)
         self._run.move(Phase.CLOSING)
         self._out.add(Proceed())
+
+    def _step(self, open_round: OpenRound) -> None:
+        run, plan = self._run, self.rules.plan
+        aggregate = run.broadcast.seen_from(run.weights, open_round.aggregator.result())
+        step = self._strategy.step(run.weights, aggregate, run.strategy_state)
+        run.weights, run.strategy_state = step.weights, step.state
+        run.sha256 = digest(run.weights)
+        generator = rounding_generator(plan.seed, open_round.number + 1, COORDINATOR_ID)
+        run.broadcast = run.broadcast.follow(run.weights, self.rules.codecs.down, generator)
 
     def _note_silence(self, open_round: OpenRound, detail: str) -> list[str]:
         """Select nobody who is there and sent nothing, until it is heard from; those whom this concerns."""

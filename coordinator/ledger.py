@@ -35,7 +35,7 @@ class Ledger:
         if state.rules.evaluate:
             state.awaiting.add("evaluation")
             out.add(Evaluate(state.round_number, state.weights))
-        out.add(SaveCheckpoint(state.round_number, state.weights, state.strategy_state, state.snapshot()))
+        out.add(SaveCheckpoint(state.round_number, state.weights, state.arrays(), state.snapshot()))
 
     def take_up(self) -> None:
         """Go on after a crash between a round's checkpoint and its record."""

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from coordinator.broadcast import Broadcast
 from coordinator.events import Publish
 from coordinator.members import Member
 from coordinator.open_round import OpenRound
+from coordinator.parcels import Parcel
 from coordinator.rules import RoundRules
 from schemas import chunks, wire
 from schemas.identifiers import COORDINATOR_ID
@@ -12,28 +14,32 @@ from schemas.messages import (
     BlobHeader,
     ChunksWanted,
     CoordinatorStatus,
+    ModelOffer,
     Receipt,
     RoundAnnouncement,
     Standing,
 )
 from schemas.topics import Address, Kind
 from schemas.versions import CURRENT
-from schemas.weights import Weights, encode
+from schemas.weights import encode
 
 STANDING_EXPIRY_S = 600
 
 
 @dataclass(slots=True)
 class Letters:
-    """Writes the messages of one run, in the schema minor that all its agents understand.
+    """Writes the messages of one run, each in the schema minor of the agent that it goes to.
 
     Most agents are told the same, word for word, so what was written for one is kept for the next.
+
+    Attributes:
+        minor: what all agents that are there understand: of models, which may go to all of them.
     """
 
     rules: RoundRules
     minor: int = CURRENT.minor
     _written_for: object = None
-    _announcements: dict[tuple[int, tuple[int, ...]], bytes] = field(default_factory=dict)
+    _announcements: dict[tuple[object, ...], bytes] = field(default_factory=dict)
 
     def status(self, message: CoordinatorStatus) -> Publish:
         """The coordinator's status, retained unless it is a claim or answers one.
@@ -43,35 +49,46 @@ class Letters:
         retain = not (message.claim or message.answers)
         return Publish(Address(Kind.COORDINATOR_STATUS), wire.encode(message, 0), retain=retain)
 
-    def model_blob(self, round_number: int, weights: Weights, sha256: str, num_examples: int) -> bytes:
-        """The blob that carries the model of a round, the same for every agent."""
-        header = BlobHeader(
+    def model_blob(self, round_number: int, broadcast: Broadcast, num_examples: int) -> bytes:
+        """The blob that carries the whole model of a round, the same for every agent."""
+        header = self._model_header(round_number, broadcast, num_examples)
+        return encode(broadcast.model, wire.encode(header, self.minor))
+
+    def difference_blob(self, round_number: int, broadcast: Broadcast, num_examples: int) -> bytes:
+        """The blob that carries the model of a round as its difference from the one before."""
+        said = {"codec": str(self.rules.codecs.down), "delta_from": broadcast.base_sha256}
+        header = self._model_header(round_number, broadcast, num_examples).model_copy(update=said)
+        return encode(broadcast.packed or {}, wire.encode(header))
+
+    def _model_header(self, round_number: int, broadcast: Broadcast, num_examples: int) -> BlobHeader:
+        return BlobHeader(
             kind="model",
             run_id=self.rules.run_id,
             round_number=round_number,
             sender=COORDINATOR_ID,
-            base_sha256=sha256,
+            base_sha256=broadcast.sha256,
             num_examples=num_examples,
             num_batches=0,
         )
-        return encode(weights, wire.encode(header, self.minor))
 
-    def model(self, open_round: OpenRound, agent_id: str | None = None) -> Publish:
+    def model(self, open_round: OpenRound, parcel: Parcel, agent_id: str | None = None) -> Publish:
         """The model to one agent, or to all at once."""
         kind = Kind.AGENT_MODEL if agent_id else Kind.MODEL
         address = Address(kind, agent_id or "", self.rules.run_id, open_round.number)
-        return Publish(address, open_round.blob, expiry_s=self._round_expiry_s)
+        return Publish(address, parcel.blob, expiry_s=self._round_expiry_s)
 
-    def model_chunks(self, open_round: OpenRound, agent_id: str, first: int, count: int) -> list[Publish]:
+    def model_chunks(
+        self, open_round: OpenRound, parcel: Parcel, agent_id: str, first: int, count: int
+    ) -> list[Publish]:
         """Some chunks of the model to one agent; those beyond the last one are left out."""
-        sha256 = open_round.offer.blob_sha256
+        sha256 = parcel.offer.blob_sha256
         if sha256 is None:
             return []
-        end = min(first + count, chunks.num_chunks(len(open_round.blob), self.rules.chunk_bytes))
+        end = min(first + count, chunks.num_chunks(len(parcel.blob), self.rules.chunk_bytes))
         return [
             Publish(
                 Address(Kind.MODEL_CHUNK, agent_id, self.rules.run_id, open_round.number, index),
-                chunks.cut(open_round.blob, sha256, self.rules.chunk_bytes, index, self.minor),
+                chunks.cut(parcel.blob, sha256, self.rules.chunk_bytes, index, self.minor),
                 expiry_s=self._round_expiry_s,
             )
             for index in range(first, end)
@@ -80,14 +97,16 @@ class Letters:
     def announcement(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish:
         """The invitation to a round, to one agent."""
         address = Address(Kind.ANNOUNCEMENT, agent_id)
-        payload = self._announcement(open_round, member, round(max(remaining_s, 0.0), 3))
+        offer = open_round.parcels.to(agent_id, member).offer
+        payload = self._announcement(open_round, offer, member, round(max(remaining_s, 0.0), 3))
         return Publish(address, payload, expiry_s=max(1, int(remaining_s)))
 
-    def _announcement(self, open_round: OpenRound, member: Member, deadline_s: float) -> bytes:
-        attempt = (open_round.number, open_round.attempt, deadline_s, self.minor, self.rules)
+    def _announcement(self, open_round: OpenRound, offer: ModelOffer, member: Member, deadline_s: float) -> bytes:
+        attempt = (open_round.number, open_round.attempt, deadline_s, self.rules)
         if self._written_for != attempt:
             self._written_for, self._announcements = attempt, {}
-        personal = (member.last_accepted_round, member.recorded_reports)
+        codec = self.rules.update_codec(member.codecs)
+        personal = (member.last_accepted_round, member.recorded_reports, member.minor, offer, codec)
         payload = self._announcements.get(personal)
         if payload is None:
             message = RoundAnnouncement(
@@ -100,9 +119,10 @@ class Letters:
                 chunk_bytes=self.rules.chunk_bytes,
                 max_update_bytes=open_round.max_update_bytes,
                 plan=self.rules.plan,
-                model=open_round.offer,
+                model=offer,
+                codec=str(codec) if codec else None,
             )
-            payload = self._announcements[personal] = wire.encode(message, self.minor)
+            payload = self._announcements[personal] = wire.encode(message, member.minor)
         return payload
 
     def standing(self, agent_id: str, member: Member, message: Standing) -> Publish:
@@ -111,17 +131,17 @@ class Letters:
             update={"last_accepted_round": member.last_accepted_round, "recorded_reports": member.recorded_reports}
         )
         address = Address(Kind.STANDING, agent_id)
-        return Publish(address, wire.encode(personal, self.minor), expiry_s=STANDING_EXPIRY_S)
+        return Publish(address, wire.encode(personal, member.minor), expiry_s=STANDING_EXPIRY_S)
 
-    def receipt(self, agent_id: str, message: Receipt) -> Publish:
+    def receipt(self, agent_id: str, message: Receipt, minor: int) -> Publish:
         """What became of an update."""
         address = Address(Kind.RECEIPT, agent_id)
-        return Publish(address, wire.encode(message, self.minor), expiry_s=STANDING_EXPIRY_S)
+        return Publish(address, wire.encode(message, minor), expiry_s=STANDING_EXPIRY_S)
 
-    def wanted(self, agent_id: str, message: ChunksWanted) -> Publish:
+    def wanted(self, agent_id: str, message: ChunksWanted, minor: int) -> Publish:
         """Ask an agent for chunks of its update."""
         address = Address(Kind.WANTED, agent_id)
-        return Publish(address, wire.encode(message, self.minor), expiry_s=self._round_expiry_s)
+        return Publish(address, wire.encode(message, minor), expiry_s=self._round_expiry_s)
 
     @property
     def _round_expiry_s(self) -> int:

@@ -18,7 +18,8 @@ class Member:
 
     Attributes:
         silent: it let a deadline pass and has not been heard of since; it is not selected meanwhile.
-        minor: the schema minor that it announced.
+        minor: the schema minor that it announced; `codecs`: what it can encode and decode.
+        holds: digest of the model that it holds, as far as is known; empty for none.
         quarantined: it is shut out; `offences`: refusals that speak against it, since it was last let in.
         questions: how many answers it has asked for since a round was last closed.
         last_accepted_round: the last closed round that its update was part of.
@@ -29,6 +30,8 @@ class Member:
     silent: bool = False
     minor: int = 0
     instance: str = ""
+    codecs: frozenset[str] = frozenset()
+    holds: str = ""
     quarantined: bool = False
     offences: int = 0
     questions: int = 0
@@ -94,6 +97,11 @@ class Members:
     def lowest_minor(self, otherwise: int) -> int:
         """The lowest schema minor among the agents that are there; `otherwise` when none is."""
         return min((minor for minor, count in self._minors.items() if count), default=otherwise)
+
+    def minor_of(self, agent_id: str) -> int:
+        """The schema minor that this agent reads; that of the first version when it is not known."""
+        member = self._members.get(agent_id)
+        return member.minor if member is not None else 0
 
     def arrive(self, member: Member, minor: int) -> None:
         """It is there, and reads this schema minor."""

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, field
 
 from coordinator.events import RoundTimes
+from coordinator.parcels import Parcels
 from coordinator.pulls import Pulls
 from coordinator.rules import RoundRules
 from coordinator.strategy import Aggregator
-from schemas.messages import ModelOffer
 from schemas.records import RoundRecord
 
 
@@ -19,7 +19,7 @@ class OpenRound:
         selected: whose updates are waited for; `welcome`: who was selected in earlier attempts and may still deliver.
         deadline_s: monotonic; moved when the broker was out of reach.
         started_at: UTC seconds of the announcement, the timestamp of the round's points.
-        blob: the model as it is sent; `offer` describes it.
+        parcels: the model, in the ways in which it reaches agents.
         max_update_bytes: the largest update that is read.
         latencies_s: agent -> announcement to counted update.
         given_up: selected agents whose update was refused for what is in it, so that it will not come again.
@@ -30,8 +30,7 @@ class OpenRound:
     selected: frozenset[str]
     deadline_s: float
     started_at: float
-    blob: bytes
-    offer: ModelOffer
+    parcels: Parcels
     max_update_bytes: int
     aggregator: Aggregator
     times: RoundTimes

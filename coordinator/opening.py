@@ -1,16 +1,15 @@
 """Opens rounds: chooses the agents, wraps the model up, and invites them."""
 
-import hashlib
-
 from coordinator.events import Proceed, RoundTimes
+from coordinator.members import Member
 from coordinator.open_round import OpenRound
 from coordinator.outbox import Outbox
+from coordinator.parcels import Parcel, Parcels
 from coordinator.phases import Phase
 from coordinator.pulls import Pulls
 from coordinator.run_state import RunState
 from coordinator.selection import Selector
 from coordinator.strategy import Strategy
-from schemas.messages import ModelOffer
 
 UPDATE_SLACK_BYTES = 64 * 1024
 """An update may have twice the size of the model's blob, which leaves room for what strategies may add, and this."""
@@ -39,31 +38,62 @@ class Opening:
 
     def _make(self, selected: list[str]) -> OpenRound:
         state, number = self._state, self._state.round_number + 1
-        blob = self._out.letters.model_blob(number, state.weights, state.sha256, state.examples)
-        chunked = len(blob) > state.rules.chunk_bytes
-        blob_sha256 = hashlib.sha256(blob).hexdigest() if chunked else None
+        letters, broadcast, rules = self._out.letters, state.broadcast, state.rules
+        parcels = Parcels(
+            broadcast=broadcast,
+            is_first=number == 1,
+            codec=rules.codecs.down,
+            chunk_bytes=rules.chunk_bytes,
+            write_whole=lambda: letters.model_blob(number, broadcast, state.examples),
+            write_difference=lambda: letters.difference_blob(number, broadcast, state.examples),
+        )
         return OpenRound(
             number=number,
             attempt=state.attempt,
             selected=frozenset(selected),
             welcome=state.asked,
-            deadline_s=state.now_s + state.rules.deadline_s,
+            deadline_s=state.now_s + rules.deadline_s,
             started_at=state.started_at.setdefault(number, state.now.utc_s),
-            blob=blob,
-            offer=ModelOffer(sha256=state.sha256, size_bytes=len(blob), blob_sha256=blob_sha256),
-            max_update_bytes=min(state.rules.max_model_bytes, 2 * len(blob) + UPDATE_SLACK_BYTES),
+            parcels=parcels,
+            max_update_bytes=min(rules.max_model_bytes, 2 * parcels.whole_bytes + UPDATE_SLACK_BYTES),
             aggregator=self._strategy.aggregator(state.weights),
             times=RoundTimes(opened_s=state.now_s),
-            pulls=Pulls(state.rules.chunk_bytes),
+            pulls=Pulls(rules.chunk_bytes),
         )
 
     def _send_model(self, open_round: OpenRound, selected: list[str]) -> None:
-        """To all at once, or to each of the selected; one that travels in chunks is fetched instead."""
-        if open_round.offer.blob_sha256 is not None:
-            return
-        letters = self._out.letters
-        # One broadcast beats many copies as soon as most of those who are there take part.
-        if 2 * len(selected) > self._state.members.num_online:
-            self._out.add(letters.model(open_round))
+        """To all at once, or to each of the selected; what travels in chunks, or can be derived, is asked for."""
+        receivers: dict[Parcel, list[str]] = {}
+        for agent_id in selected:
+            receivers.setdefault(open_round.parcels.to(agent_id, self._member(agent_id)), []).append(agent_id)
+        for parcel, agent_ids in receivers.items():
+            if parcel.is_pushed:
+                self._push(open_round, parcel, agent_ids)
+
+    def _push(self, open_round: OpenRound, parcel: Parcel, agent_ids: list[str]) -> None:
+        letters, members = self._out.letters, self._state.members
+        if self._is_for_all(open_round, parcel, len(agent_ids)):
+            self._out.add(letters.model(open_round, parcel))
+            agent_ids = members.online()
         else:
-            self._out.add(*(letters.model(open_round, agent_id) for agent_id in selected))
+            self._out.add(*(letters.model(open_round, parcel, agent_id) for agent_id in agent_ids))
+        for member in map(self._member, agent_ids):
+            # Whoever did not get it says so when it is invited again.
+            if member.holds and member.holds == parcel.offer.base_sha256:
+                member.holds = parcel.offer.sha256
+
+    def _is_for_all(self, open_round: OpenRound, parcel: Parcel, num_receivers: int) -> bool:
+        """One broadcast beats many copies as soon as most of those who are there take part.
+
+        A difference also goes to those who do not, as long as it costs less than the whole models that would be
+        needed when their turn comes.
+        """
+        online = self._state.members.num_online
+        if 2 * num_receivers > online:
+            return True
+        spares_whole = online * len(parcel.blob) <= num_receivers * open_round.parcels.whole_bytes
+        return parcel is open_round.parcels.difference and spares_whole
+
+    def _member(self, agent_id: str) -> Member:
+        member = self._state.members.get(agent_id)
+        return member if member is not None else Member()

@@ -66,13 +66,13 @@ class Outbox:
         """Ask an agent for pieces of the update that it offered."""
         run_id, number = self.state.rules.run_id, self.state.number
         message = ChunksWanted(run_id=run_id, round_number=number, first=first, count=count)
-        self.add(self.letters.wanted(agent_id, message))
+        self.add(self.letters.wanted(agent_id, message, self.state.members.minor_of(agent_id)))
 
     def accept(self, agent_id: str, round_number: int) -> None:
         """Tell an agent that its update counts."""
         run_id = self.state.rules.run_id
         receipt = Receipt(run_id=run_id, round_number=round_number, outcome="accepted")
-        self.add(self.letters.receipt(agent_id, receipt))
+        self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
 
     def refuse_update(
         self, agent_id: str, round_number: int, reason: Reason, detail: str, run_id: str | None = None
@@ -88,7 +88,7 @@ class Outbox:
             reason=reason,
             detail=detail[:500],
         )
-        self.add(self.letters.receipt(agent_id, receipt))
+        self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
 
     def refuse_message(self, agent_id: str, reason: Reason, detail: str) -> None:
         """Count the refusal of something that is no update, and tell the agent, for its log."""

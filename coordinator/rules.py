@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass, field
 
+from schemas.codecs import PLAIN, CodecPair, CodecSpec
 from schemas.messages import TrainingPlan
 
 MIB = 1024 * 1024
@@ -29,6 +30,7 @@ class RoundRules:
         quarantine_after: so many refusals that speak against an agent shut it out; 0 shuts nobody out.
         max_model_bytes: the largest blob that is read.
         chunk_bytes: larger blobs travel in chunks of this size.
+        codecs: of updates and models.
         evaluate: False leaves accuracy out (for benchmarks).
     """
 
@@ -49,4 +51,10 @@ class RoundRules:
     quarantine_after: int = 20
     max_model_bytes: int = 1024 * MIB
     chunk_bytes: int = 8 * MIB
+    codecs: CodecPair = PLAIN
     evaluate: bool = True
+
+    def update_codec(self, known: frozenset[str]) -> CodecSpec | None:
+        """What an agent is asked to encode its update with, given what it can; None for whole fp32 updates."""
+        codec = self.codecs.up
+        return codec if codec.needs and codec.needs <= known else None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from coordinator import checkpoints
 from coordinator.config import RunConfig
@@ -67,7 +68,7 @@ def create(config: RunConfig) -> RunFolder:
         StorageError: the run exists already, or the disk does not allow it.
     """
     run_id = config.run_id or new_run_id()
-    described = config.model_dump(mode="json") | {
+    described = describe(config) | {
         "run_id": run_id,
         "environment": environment(),
         "hardware": hardware(),
@@ -86,6 +87,13 @@ def resume(runs_folder: Path, run_id: str, observer: Observer | None = None) -> 
     config = saved_config(folder)
     evaluate, weights = prepare(config)
     return _drive(config, folder, weights, evaluate, observer)
+
+
+def describe(config: RunConfig) -> dict[str, Any]:
+    """A run's configuration as its folder keeps it: with its codec, should a preset have another one some day."""
+    described = config.model_dump(mode="json")
+    described["training"]["codec"] = str(config.training.codecs)
+    return described
 
 
 def saved_config(folder: RunFolder) -> RunConfig:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordinator.broadcast import Broadcast, split
 from coordinator.members import Members
 from coordinator.open_round import OpenRound
 from coordinator.phases import MOVES, Phase
@@ -29,6 +30,7 @@ class RunState:
         round_number: the last closed round; `durable_round`: the last one whose checkpoint is on disk, which is all
             that agents are told of.
         weights: the global model of the last closed round, `sha256` its digest, `examples` the sum of its n_k.
+        broadcast: the model that agents are to start the next round from.
         strategy_state: what the strategy carries to the next round.
         attempt: of the next round; `asked`: who was selected in its earlier attempts.
         closed: the record of the last closed round, as far as it is known.
@@ -44,6 +46,7 @@ class RunState:
     members: Members
     weights: Weights
     sha256: str
+    broadcast: Broadcast
     strategy_state: Mapping[str, Array] = field(default_factory=dict)
     phase: Phase = Phase.OFFLINE
     now: Instant = START
@@ -120,12 +123,18 @@ class RunState:
             "members": self.members.snapshot(self.round_number, self.counted),
             "started_at": {str(number): self.started_at[number] for number in recent},
             "closed": self.closed.model_dump(mode="json") if self.closed else None,
+            "broadcast_base_sha256": self.broadcast.base_sha256,
         }
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that a resumed engine needs besides the weights."""
+        return dict(self.strategy_state) | self.broadcast.arrays()
 
     def restore(self, snapshot: Mapping[str, Any], state: Mapping[str, Array], recorded: RoundRecord | None) -> None:
         """Take over a checkpoint; see `RoundEngine.restore`."""
         self.resumed = True
-        self.strategy_state = state
+        self.strategy_state, ours = split(state)
+        self.broadcast = Broadcast.restore(self.weights, ours, snapshot.get("broadcast_base_sha256", ""))
         self.round_number = self.durable_round = snapshot["round_number"]
         self.examples = snapshot["num_examples"]
         self.members.restore(snapshot["members"])

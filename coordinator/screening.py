@@ -1,18 +1,23 @@
 """The checks that every update passes before it may touch the aggregate. Pure: bytes in, weights or a refusal out.
 
-In order: size, header, sender, base model, names, shapes, dtypes, finite values, norm. Run, round, membership and
+In order: size, header, sender, base model, codec, names, shapes, dtypes, finite values, norm; where there is a codec,
+the last four of what was decoded. Run, round, membership and
 duplicates are the round engine's to check, before any of this.
 """
 
 from dataclasses import dataclass
 
 from coordinator.aggregation import Inspection, inspect
-from schemas import wire
+from schemas import codecs, wire
+from schemas.codecs import CodecSpec
 from schemas.errors import PayloadError, Reason
 from schemas.messages import BlobHeader
 from schemas.weights import Weights, check_structure, decode
 
 MAX_EXAMPLES = 2**31
+
+PLAIN_TEXTS = (None, "fp32")
+"""What a header says of weights that are not encoded, which every agent may send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class Expected:
 
     Attributes:
         model: the weights that it starts from; `model_sha256` their digest.
+        codec: what it was asked to be encoded with; None for nothing but plain weights.
         max_update_norm: the largest L2 norm of (update - model).
         max_bytes: the largest blob that is read.
     """
@@ -32,6 +38,7 @@ class Expected:
     model_sha256: str
     max_update_norm: float
     max_bytes: int
+    codec: CodecSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,10 @@ def screen(payload: bytes | memoryview, expected: Expected) -> Screened:
     head, weights = decode(payload)
     decoded = wire.decode(head, BlobHeader)
     _check_header(decoded.message, expected)
-    check_structure(weights, expected.model)
+    if decoded.message.codec in PLAIN_TEXTS:
+        check_structure(weights, expected.model)
+    elif expected.codec is not None:
+        weights = codecs.apply(expected.model, codecs.decode(weights, expected.codec, expected.model))
     seen = inspect(weights, expected.model)
     if not seen.finite:
         raise PayloadError(Reason.NON_FINITE, "the update holds NaN or infinite values")
@@ -80,5 +90,6 @@ def _check_header(header: BlobHeader, expected: Expected) -> None:
         raise PayloadError(Reason.WRONG_BASE, "trained from another model than this round's")
     if not 1 <= header.num_examples <= MAX_EXAMPLES:
         raise PayloadError(Reason.WRONG_EXAMPLES, f"{header.num_examples} examples: expected 1 to {MAX_EXAMPLES}")
-    if header.codec not in (None, "fp32"):
+    asked = None if expected.codec is None else str(expected.codec)
+    if header.codec not in {*PLAIN_TEXTS, asked}:
         raise PayloadError(Reason.UNKNOWN_CODEC, f"codec {header.codec!r} was not asked for")

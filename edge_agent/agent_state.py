@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from edge_agent.events import Carry, PendingUpdate
+from edge_agent.events import Carry, HeldModel, PendingUpdate
 from edge_agent.phases import Phase
 from edge_agent.round_in_work import RoundInWork
 from schemas.measures import Instant
@@ -20,6 +20,7 @@ class AgentState:
         run_id: the run that `pending`, `carries` and `closed_round` belong to.
         pending: the update whose round is not known to be closed.
         carries: round -> what was carried out of it.
+        held: the model that the next one may be a difference from.
         closed_round: the last round that is known to be closed.
         work: the round that is being worked on.
         failed: the announcement of work that could not be done.
@@ -30,6 +31,7 @@ class AgentState:
     run_id: str = ""
     pending: PendingUpdate | None = None
     carries: dict[int, Carry] = field(default_factory=dict)
+    held: HeldModel | None = None
     closed_round: int = 0
     phase: Phase = Phase.IDLE
     work: RoundInWork | None = None

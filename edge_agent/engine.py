@@ -22,9 +22,11 @@ from edge_agent.events import (
     CoordinatorSeen,
     End,
     Event,
+    HeldModel,
     Measured,
     MessageRefused,
     ModelArrived,
+    ModelDerived,
     PendingUpdate,
     ReceiptArrived,
     StatusSeen,
@@ -57,17 +59,19 @@ class ParticipantEngine:
         pending: the update found on disk, if any.
         carries: round -> what was carried out of it, found on disk, of the pending update's run or of `run_id`.
         run_id: the run that `carries` belongs to.
+        held: the model found on disk, if any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what is left of an earlier process, each with a default
         self,
         agent_id: str,
         instance: str,
         pending: PendingUpdate | None = None,
         carries: dict[int, Carry] | None = None,
         run_id: str = "",
+        held: HeldModel | None = None,
     ) -> None:
-        self._state = AgentState(run_id, pending, carries or {})
+        self._state = AgentState(run_id, pending, carries or {}, held)
         self._out = Outbox(Letters(agent_id, instance))
         self._identity = Identity(instance)
         self._polling = Polling(self._state, self._out)
@@ -90,6 +94,7 @@ class ParticipantEngine:
             ReceiptArrived: self._sending.on_receipt_arrived,
             ChunksAsked: self._sending.on_chunks_asked,
             MessageRefused: self._on_message_refused,
+            ModelDerived: self._fetching.on_model_derived,
             TrainingFinished: self._sending.on_training_finished,
             TrainingFailed: self._on_training_failed,
             Measured: self._reports.on_measured,
@@ -150,7 +155,7 @@ class ParticipantEngine:
             self._over = True
 
     def _introduce(self) -> None:
-        self._out.add(self._out.letters.status())
+        self._out.add(self._out.letters.status(self._state.held))
         self._polling.heard()
         self._reports.send_again()
         self._out.release()
@@ -164,7 +169,7 @@ class ParticipantEngine:
             self._state.closed_round = 0
             self._state.failed = None
             self._polling.heard()
-            self._out.add(self._out.letters.status())
+            self._out.add(self._out.letters.status(self._state.held))
 
     # -- time
 
@@ -243,6 +248,6 @@ class ParticipantEngine:
 
     def _on_stop_asked(self, _event: StopAsked) -> None:
         self._bench.stop()
-        self._out.add(self._out.letters.status(online=False))
+        self._out.add(self._out.letters.goodbye())
         self._out.add(End())
         self._over = True

@@ -13,6 +13,18 @@ Carry = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
+class HeldModel:
+    """A model that the agent holds on to, so that the next one can come as a difference from it.
+
+    Attributes:
+        sha256: digest of the weights.
+    """
+
+    sha256: str
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionGained:
     """The broker is in reach, all subscriptions are new."""
 
@@ -97,6 +109,16 @@ class MessageRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDerived:
+    """The plan's first model was made, or could not be: then `weights` is None, and `error` says why."""
+
+    run_id: str
+    round_number: int
+    weights: Weights | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingFinished:
     """Local training of one round is done.
 
@@ -162,6 +184,7 @@ Event = (
     | ReceiptArrived
     | ChunksAsked
     | MessageRefused
+    | ModelDerived
     | TrainingFinished
     | TrainingFailed
     | Measured
@@ -203,6 +226,13 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class DeriveModel:
+    """Make the plan's first model, and report `ModelDerived`."""
+
+    announcement: RoundAnnouncement
+
+
+@dataclass(frozen=True, slots=True)
 class StartTraining:
     """Train on the room's data from these weights; report `TrainingFinished` or `TrainingFailed`."""
 
@@ -214,6 +244,14 @@ class StartTraining:
 @dataclass(frozen=True, slots=True)
 class StopTraining:
     """Whatever is being trained is not wanted any more; no report is."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepModel:
+    """Put the model that is held on disk; losing it costs a whole model, nothing else."""
+
+    run_id: str
+    model: HeldModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +310,10 @@ class End:
 
 Action = (
     Publish
+    | DeriveModel
     | StartTraining
     | StopTraining
+    | KeepModel
     | KeepUpdate
     | ForgetUpdate
     | ForgetCarriesBefore

@@ -1,19 +1,27 @@
-"""Gets the model of a round, whole or in chunks, and takes it only if it is the announced one."""
+"""Gets the model of a round, whole, in chunks, as a difference or from the run's seed, and takes it only if it is the
+announced one."""
 
 import math
 
 from edge_agent.agent_state import AgentState
-from edge_agent.events import ChunkArrived, ModelArrived, StartTraining
+from edge_agent.compression import follow, read_model, without_residual
+from edge_agent.events import (
+    ChunkArrived,
+    DeriveModel,
+    HeldModel,
+    KeepModel,
+    ModelArrived,
+    ModelDerived,
+    StartTraining,
+)
 from edge_agent.outbox import Outbox
 from edge_agent.phases import Phase
 from edge_agent.polling import Polling
 from edge_agent.round_in_work import RoundInWork
 from edge_agent.workbench import Workbench
-from schemas import wire
 from schemas.chunks import Fetch
-from schemas.errors import PayloadError, Reason
-from schemas.messages import BlobHeader, RoundAnnouncement
-from schemas.weights import Weights, decode, digest
+from schemas.errors import PayloadError
+from schemas.weights import Weights, digest
 
 MODEL_WAIT_S = 2.0
 """How long after the announcement the model may take before it is asked for."""
@@ -33,12 +41,29 @@ class Fetching:
         self._early: ModelArrived | None = None
 
     def begin(self, work: RoundInWork) -> None:
-        """Wait for the model of a round, or fetch it."""
+        """Take the model of a round from what is there, make it, wait for it, or fetch it."""
+        state, offer = self._state, work.announcement.model
+        early, self._early = self._early, None
+        if state.held is not None and state.held.sha256 == offer.sha256:
+            self._start(work, state.held.weights)
+        elif offer.from_seed:
+            state.retry_at_s = math.inf
+            work.deriving = True
+            self._out.add(DeriveModel(work.announcement))
+        elif self._lacks_base(work):
+            self.ask(work)
+        elif offer.blob_sha256 is not None:
+            self._fetch(work)
+        else:
+            state.retry_at_s = state.now_s + MODEL_WAIT_S
+            if early is not None and work.is_of(early.run_id, early.round_number):
+                self._try_model(work, early)
+
+    def _fetch(self, work: RoundInWork) -> None:
+        """Ask for the model now, in chunks if it is large."""
         offer = work.announcement.model
         if offer.blob_sha256 is None:
-            self._state.retry_at_s = self._state.now_s + MODEL_WAIT_S
-            if self._early is not None:
-                self._try_model(work, self._early)
+            self.ask(work)
             return
         try:
             work.fetch = Fetch(offer.size_bytes, work.announcement.chunk_bytes, offer.blob_sha256)
@@ -49,6 +74,8 @@ class Fetching:
 
     def go_on(self, work: RoundInWork) -> None:
         """The connection is back: whatever was on its way may be lost."""
+        if work.deriving:
+            return
         self._state.retry_at_s = self._state.now_s + MODEL_WAIT_S
         if work.fetch is not None:
             work.fetch.ask_again()
@@ -58,7 +85,8 @@ class Fetching:
         """Ask for the model, or for the chunks that are due."""
         now_s, fetch, letters = self._state.now_s, work.fetch, self._out.letters
         if fetch is None:
-            self._out.add(letters.ask_model(work.run_id, work.number))
+            want = letters.ask_whole_model if self._lacks_base(work) else letters.ask_model
+            self._out.add(want(work.run_id, work.number))
             self._state.retry_at_s = now_s + MODEL_RETRY_S
             return
         question = fetch.question(now_s)
@@ -67,7 +95,8 @@ class Fetching:
         self._state.retry_at_s = fetch.due_at_s
 
     def on_model_arrived(self, event: ModelArrived) -> None:
-        """A whole model, wanted or not."""
+        """A whole model, or a difference, wanted or not."""
+        self._follow(event)
         work = self._state.working_on(event.run_id, event.round_number)
         if work is None:
             # The model usually comes just before its announcement.
@@ -85,43 +114,82 @@ class Fetching:
         try:
             work.fetch.add(event.payload, event.index, now_s)
             if work.fetch.complete:
-                self._try_model(work, ModelArrived(event.run_id, event.round_number, work.fetch.blob(now_s)))
+                self.on_model_arrived(ModelArrived(event.run_id, event.round_number, work.fetch.blob(now_s)))
                 return
         except PayloadError as error:
             self._out.tell(f"chunk {event.index} of round {work.number} refused: {error}", warning=True)
         self.ask(work)
 
-    def _try_model(self, work: RoundInWork, event: ModelArrived) -> None:
-        if not work.is_of(event.run_id, event.round_number):
+    def on_model_derived(self, event: ModelDerived) -> None:
+        """The plan's first model was made here: it is taken if it is the announced one, and fetched otherwise."""
+        work = self._state.working_on(event.run_id, event.round_number, Phase.FETCHING)
+        if work is None or not work.deriving:
             return
-        self._early = None
-        try:
-            weights = _read_model(event.payload, work.announcement)
-        except PayloadError as error:
-            text = f"model of round {work.number} refused: {error}"
-            if work.fetch is not None and work.fetch.complete:
-                # Its hash is the announced one: it would be the same again.
-                self._bench.fail(work, text)
-            else:
-                self._out.tell(text, warning=True)
+        work.deriving = False
+        sha256 = digest(event.weights) if event.weights is not None else ""
+        if event.weights is not None and sha256 == work.announcement.model.sha256:
+            self._start(work, event.weights)
             return
+        why = event.error or f"it is {sha256[:12]} instead of {work.announcement.model.sha256[:12]}"
+        self._out.tell(f"the first model cannot be made here ({why}): it is fetched")
+        self._fetch(work)
+
+    def _follow(self, event: ModelArrived) -> None:
+        """Move the model that is held by the difference that came, if it is one from it."""
         state = self._state
+        try:
+            held = follow(event.payload, state.held)
+        except PayloadError as error:
+            self._out.tell(f"model of round {event.round_number} refused: {error}", warning=True)
+            return
+        if held is not None:
+            self._hold(event.run_id, held)
+
+    def _try_model(self, work: RoundInWork, event: ModelArrived) -> None:
+        self._early = None
+        state, offer = self._state, work.announcement.model
+        if state.held is not None and state.held.sha256 == offer.sha256:
+            self._start(work, state.held.weights)
+            return
+        try:
+            weights = read_model(event.payload, work.announcement)
+        except PayloadError as error:
+            if offer.base_sha256 is None:
+                self._refuse(work, f"model of round {work.number} refused: {error}")
+            elif not self._lacks_base(work):
+                # The difference does not lead to the announced model: start afresh.
+                state.held = work.fetch = None
+                self.ask(work)
+        else:
+            self._start(work, weights)
+
+    def _refuse(self, work: RoundInWork, text: str) -> None:
+        if work.fetch is not None and work.fetch.complete:
+            # Its hash is the announced one: it would be the same again.
+            self._bench.fail(work, text)
+        else:
+            self._out.tell(text, warning=True)
+
+    def _lacks_base(self, work: RoundInWork) -> bool:
+        """True when the announced difference is from a model that is not held."""
+        base, held = work.announcement.model.base_sha256, self._state.held
+        return base is not None and (held is None or held.sha256 != base)
+
+    def _start(self, work: RoundInWork, weights: Weights) -> None:
+        state, announcement = self._state, work.announcement
+        work.deriving = False
         work.model_at_s = state.now_s
         work.fetch = None
+        if announcement.model.codec is None:
+            state.held = None
+        elif state.held is None or state.held.sha256 != announcement.model.sha256:
+            self._hold(work.run_id, HeldModel(announcement.model.sha256, weights))
         state.phase = Phase.TRAINING
         state.retry_at_s = math.inf
-        carry = state.carries.get(work.announcement.last_accepted_round, {})
-        self._out.add(StartTraining(work.announcement, weights, carry))
+        carry, work.residual = without_residual(state.carries.get(announcement.last_accepted_round, {}))
+        work.model = weights
+        self._out.add(StartTraining(announcement, weights, carry))
 
-
-def _read_model(payload: bytes | memoryview, announcement: RoundAnnouncement) -> Weights:
-    """The weights of a model blob, proven to be the announced ones."""
-    if len(payload) > announcement.model.size_bytes:
-        raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes, {announcement.model.size_bytes} were announced")
-    head, weights = decode(payload)
-    header = wire.decode(head, BlobHeader).message
-    if header.kind != "model":
-        raise PayloadError(Reason.MALFORMED, f"a blob of kind {header.kind!r} on a model topic")
-    if digest(weights) != announcement.model.sha256:
-        raise PayloadError(Reason.WRONG_DIGEST, "the weights do not have the announced digest")
-    return weights
+    def _hold(self, run_id: str, held: HeldModel) -> None:
+        self._state.held = held
+        self._out.add(KeepModel(run_id, held))

@@ -4,9 +4,10 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from edge_agent.events import PendingUpdate, Publish, TrainingFinished
+from edge_agent.events import HeldModel, PendingUpdate, Publish, TrainingFinished
 from schemas import wire
 from schemas.chunks import cut, num_chunks
+from schemas.codecs import CAPABILITIES
 from schemas.messages import (
     AgentReport,
     AgentRequest,
@@ -18,7 +19,7 @@ from schemas.messages import (
 )
 from schemas.topics import Address, Kind
 from schemas.versions import CURRENT
-from schemas.weights import encode
+from schemas.weights import Weights, encode
 
 REQUEST_EXPIRY_S = 60
 UPDATE_EXPIRY_S = 3600
@@ -35,9 +36,15 @@ class Letters:
     instance: str
     minor: int = CURRENT.minor
 
-    def status(self, *, online: bool = True) -> Publish:
-        """The agent's status, retained."""
-        message = AgentStatus(state="online" if online else "offline", instance=self.instance)
+    def status(self, held: HeldModel | None = None) -> Publish:
+        """That the agent is there, retained; with the digest of the model that it holds."""
+        holds = held.sha256 if held is not None else None
+        message = AgentStatus(state="online", instance=self.instance, codecs=CAPABILITIES, holds=holds)
+        return Publish(Address(Kind.STATUS, self.agent_id), wire.encode(message), retain=True)
+
+    def goodbye(self) -> Publish:
+        """That the agent is gone, retained."""
+        message = AgentStatus(state="offline", instance=self.instance)
         return Publish(Address(Kind.STATUS, self.agent_id), wire.encode(message), retain=True)
 
     def ask_state(self) -> Publish:
@@ -48,13 +55,23 @@ class Letters:
         """Ask for the whole model."""
         return self._request(AgentRequest(want="model", round=RoundRef(run_id=run_id, round_number=round_number)))
 
+    def ask_whole_model(self, run_id: str, round_number: int) -> Publish:
+        """Ask for the whole model instead of a difference."""
+        return self._request(AgentRequest(want="whole", round=RoundRef(run_id=run_id, round_number=round_number)))
+
     def ask_chunks(self, run_id: str, round_number: int, first: int, count: int) -> Publish:
         """Ask for some chunks of the model."""
         ref = RoundRef(run_id=run_id, round_number=round_number)
         return self._request(AgentRequest(want="chunks", round=ref, first=first, count=count))
 
-    def update_blob(self, announcement: RoundAnnouncement, result: TrainingFinished) -> bytes:
-        """The blob of an update: the same result always gives the same bytes."""
+    def update_blob(
+        self, announcement: RoundAnnouncement, result: TrainingFinished, packed: Weights | None = None
+    ) -> bytes:
+        """The blob of an update: the same result always gives the same bytes.
+
+        Args:
+            packed: the update in the announced codec; None sends the weights themselves.
+        """
         header = BlobHeader(
             kind="update",
             run_id=result.run_id,
@@ -65,8 +82,9 @@ class Letters:
             num_batches=result.num_batches,
             # JSON has no NaN; the coordinator looks at the weights themselves.
             loss=result.loss if math.isfinite(result.loss) else None,
+            codec=None if packed is None else announcement.codec,
         )
-        return encode(result.weights, wire.encode(header, self.minor))
+        return encode(result.weights if packed is None else packed, wire.encode(header, self.minor))
 
     def update(self, pending: PendingUpdate) -> Publish:
         """The whole update."""

@@ -1,12 +1,13 @@
 """The round that an agent is working on, with the moments from which its report is made."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_agent.events import Measured
 from schemas.chunks import Fetch
 from schemas.measures import Traffic
 from schemas.messages import AgentReport, RoundAnnouncement
+from schemas.weights import Weights
 
 
 @dataclass(slots=True)
@@ -15,6 +16,8 @@ class RoundInWork:
 
     Attributes:
         fetch: the model on its way in chunks.
+        deriving: the model is being made here.
+        model: that training started from; `residual`: what the last update that counted left behind.
         idle_s: waited before the announcement.
     """
 
@@ -26,6 +29,9 @@ class RoundInWork:
     receipt_at_s: float = math.nan
     idle_s: float = 0.0
     fetch: Fetch | None = None
+    deriving: bool = False
+    model: Weights = field(default_factory=dict)
+    residual: Weights = field(default_factory=dict)
     batches: int = 0
     examples: int = 0
     loss: float = 0.0

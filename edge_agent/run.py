@@ -49,7 +49,7 @@ def run(config: AgentConfig) -> AgentResult:
     spool = Spool(config.state_folder, agent_id)
     run_id, pending, carries = spool.load()
     instance = secrets.token_hex(6)
-    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id)
+    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id, spool.load_model())
     gone = wire.encode(AgentStatus(state="offline", instance=instance))
     session = SessionSpec(
         name=agent_id,

@@ -3,11 +3,13 @@
 import math
 
 from edge_agent.agent_state import AgentState
+from edge_agent.compression import compress_update, with_residual
 from edge_agent.events import ChunksAsked, KeepUpdate, Measure, PendingUpdate, ReceiptArrived, TrainingFinished
 from edge_agent.holdings import Holdings
 from edge_agent.outbox import Outbox
 from edge_agent.phases import Phase
 from edge_agent.polling import MAX_WAIT_S, Polling
+from edge_agent.round_in_work import RoundInWork
 from schemas.errors import Reason
 
 RESEND_S = 10.0
@@ -45,19 +47,24 @@ class Sending:
             return
         work.trained_at_s = self._state.now_s
         work.batches, work.examples, work.loss = event.num_batches, event.num_examples, event.loss
-        self._state.pending = pending = PendingUpdate(
-            run_id=event.run_id,
-            round_number=event.round_number,
-            base_sha256=work.announcement.model.sha256,
-            blob=self._out.letters.update_blob(work.announcement, event),
-            carry=event.carry,
-        )
+        self._state.pending = pending = self._wrap_up(work, event)
         # A carry must be on the disk before anyone can rest on its update; an update alone can be made again.
         if pending.carry:
             self._out.add(KeepUpdate(pending))
         self.begin(pending)
         if not pending.carry:
             self._out.add(KeepUpdate(pending))
+
+    def _wrap_up(self, work: RoundInWork, event: TrainingFinished) -> PendingUpdate:
+        announcement, letters = work.announcement, self._out.letters
+        sent = compress_update(announcement, letters.agent_id, work.model, event.weights, work.residual)
+        return PendingUpdate(
+            run_id=event.run_id,
+            round_number=event.round_number,
+            base_sha256=announcement.model.sha256,
+            blob=letters.update_blob(announcement, event, sent.packed if sent else None),
+            carry=with_residual(event.carry, sent.residual if sent else {}),
+        )
 
     def begin(self, pending: PendingUpdate) -> None:
         """Send the update of the round in work, as if for the first time."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,14 +12,18 @@ from edge_agent.events import (
     Action,
     ConnectionGained,
     ConnectionLost,
+    DeriveModel,
     End,
     Event,
     ForgetCarriesBefore,
     ForgetOtherRuns,
     ForgetUpdate,
+    HeldModel,
+    KeepModel,
     KeepUpdate,
     Measure,
     Measured,
+    ModelDerived,
     PendingUpdate,
     Publish,
     StartTraining,
@@ -34,6 +38,7 @@ from edge_agent.inbox import Inbox
 from edge_agent.trainer import RoundTrainer
 from schemas.errors import StorageError, TransportError
 from schemas.measures import Instant, Traffic
+from schemas.messages import RoundAnnouncement
 from schemas.topics import Topics
 from transport.ports import (
     Connected,
@@ -69,6 +74,9 @@ class Memory(Protocol):
     def keep(self, update: PendingUpdate) -> None:
         """Remember an update and its carry."""
 
+    def keep_model(self, run_id: str, model: HeldModel) -> None:
+        """Remember the model that is held, in place of the one before."""
+
     def forget_update(self, run_id: str, round_number: int, *, accepted: bool) -> None:
         """The round is closed: the update goes, and unless it was accepted, its carry too."""
 
@@ -93,8 +101,8 @@ class Outside:
 
 
 @dataclass(slots=True)
-class _Training:
-    """The training that is wanted now; the job's name tells its result from those of abandoned ones."""
+class _Job:
+    """A job whose result is wanted now; its name tells that from the results of abandoned ones."""
 
     name: str
     run_id: str
@@ -113,8 +121,9 @@ class AgentService:
         self._engine = engine
         self._outside = outside
         self._inbox = Inbox(outside.topics, outside.agent_id)
-        self._training: _Training | None = None
-        self._trainings = 0
+        self._training: _Job | None = None
+        self._derivation: _Job | None = None
+        self._jobs = 0
         self._finished = False
         self.taken_over = False
 
@@ -157,7 +166,13 @@ class AgentService:
                 self._handle(StopAsked(), now)
 
     def _on_job_done(self, event: JobDone, now: Instant) -> None:
-        training = self._training
+        derivation, training = self._derivation, self._training
+        if derivation is not None and event.name == derivation.name:
+            self._derivation = None
+            weights = event.result if isinstance(event.result, Mapping) else None
+            error = str(event.error or "")
+            self._handle(ModelDerived(derivation.run_id, derivation.round_number, weights, error), now)
+            return
         if training is None or event.name != training.name:
             return
         self._training = None
@@ -172,25 +187,15 @@ class AgentService:
             self._perform(action, now)
 
     def _perform(self, action: Action, now: Instant) -> None:
-        spool = self._outside.spool
         match action:
             case Publish():
                 self._publish(action)
+            case DeriveModel():
+                self._derive_model(action)
             case StartTraining():
                 self._start_training(action)
             case StopTraining():
                 self._stop_training()
-            case KeepUpdate(update=update):
-                try:
-                    spool.keep(update)
-                except StorageError as error:
-                    log.error("%s: after a restart this round would be trained again", error)
-            case ForgetUpdate():
-                spool.forget_update(action.run_id, action.round_number, accepted=action.accepted)
-            case ForgetCarriesBefore():
-                spool.forget_carries_before(action.run_id, action.round_number)
-            case ForgetOtherRuns():
-                spool.forget_other_runs(action.run_id)
             case Measure():
                 self._handle(
                     self._outside.measure(action.run_id, action.round_number, self._outside.transport.traffic), now
@@ -199,6 +204,25 @@ class AgentService:
                 log.log(logging.WARNING if action.warning else logging.INFO, "%s", action.text)
             case End(taken_over=taken_over):
                 self._end(taken_over=taken_over)
+            case _:
+                self._remember(action)
+
+    def _remember(self, action: Action) -> None:
+        spool = self._outside.spool
+        try:
+            match action:
+                case KeepUpdate(update=update):
+                    spool.keep(update)
+                case KeepModel():
+                    spool.keep_model(action.run_id, action.model)
+                case ForgetUpdate():
+                    spool.forget_update(action.run_id, action.round_number, accepted=action.accepted)
+                case ForgetCarriesBefore():
+                    spool.forget_carries_before(action.run_id, action.round_number)
+                case ForgetOtherRuns():
+                    spool.forget_other_runs(action.run_id)
+        except StorageError as error:
+            log.error("%s: after a restart this must be trained or fetched again", error)
 
     def _end(self, *, taken_over: bool) -> None:
         if taken_over:
@@ -217,19 +241,25 @@ class AgentService:
         except TransportError as error:
             log.error("cannot send %s: %s", topic, error)
 
+    def _derive_model(self, action: DeriveModel) -> None:
+        self._derivation = derivation = self._new_job("derive", action.announcement)
+        plan = action.announcement.plan
+        self._outside.jobs.submit(derivation.name, lambda: self._outside.trainer.first_model(plan))
+
+    def _new_job(self, what: str, announcement: RoundAnnouncement) -> _Job:
+        self._jobs += 1
+        return _Job(f"{what}-{self._jobs}", announcement.run_id, announcement.round_number)
+
     def _start_training(self, action: StartTraining) -> None:
-        self._trainings += 1
         announcement = action.announcement
-        name = f"train-{self._trainings}"
-        training = _Training(name, announcement.run_id, announcement.round_number)
-        self._training = training
+        self._training = training = self._new_job("train", announcement)
         log.info(
             "run_id=%s round_number=%d: training %d batches",
             announcement.run_id,
             announcement.round_number,
             announcement.plan.local_batches,
         )
-        self._outside.jobs.submit(name, lambda: self._outside.trainer.train(action, training.stop.is_set))
+        self._outside.jobs.submit(training.name, lambda: self._outside.trainer.train(action, training.stop.is_set))
 
     def _stop_training(self) -> None:
         if self._training is not None:

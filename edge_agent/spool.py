@@ -24,13 +24,14 @@ import shutil
 import struct
 import threading
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from edge_agent.events import Carry, PendingUpdate
+from edge_agent.events import Carry, HeldModel, PendingUpdate
 from schemas import wire
 from schemas.errors import PayloadError, StorageError
 from schemas.messages import BlobHeader
-from schemas.weights import decode, encode
+from schemas.weights import decode, digest, encode, segments
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ SYNC_AFTER_S = 1.0
 """How long an update may be pending before it is worth a sync."""
 
 _SLOT_NAME = "update.slot"
+_MODEL_NAME = "model.safetensors"
 _CARRY = re.compile(r"carry-(\d{1,7})\.safetensors\Z")
 _SLOT_HEAD = struct.Struct("<8sQI")
 _SLOT_MAGIC = b"FLUPDT01"
@@ -78,6 +80,34 @@ class Spool:
             self._syncer.expect(slot)
         except OSError as error:
             raise StorageError(f"cannot keep the update in {run}: {error.strerror or error}") from error
+
+    def keep_model(self, run_id: str, model: HeldModel) -> None:
+        """Write the model that is held, in place of the one before; not synced, as it can be fetched again.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
+        run = self._folder / run_id
+        try:
+            run.mkdir(mode=0o700, exist_ok=True)
+            _write(run / _MODEL_NAME, segments(model.weights))
+        except OSError as error:
+            raise StorageError(f"cannot keep the model in {run}: {error.strerror or error}") from error
+
+    def load_model(self) -> HeldModel | None:
+        """The model that was held, whatever it is: its digest will tell the coordinator."""
+        runs = [path for path in self._folder.iterdir() if path.is_dir()]
+        if not runs:
+            return None
+        path = max(runs, key=_written_at_ns) / _MODEL_NAME
+        try:
+            weights = decode(path.read_bytes())[1]
+        except FileNotFoundError:
+            return None
+        except (PayloadError, OSError) as error:
+            log.warning("the model kept in %s cannot be used (%s): a whole one is fetched", path, error)
+            return None
+        return HeldModel(digest(weights), weights)
 
     def forget_update(self, run_id: str, round_number: int, *, accepted: bool) -> None:
         """The round is closed: the update will not be asked for, and unless it was accepted, its carry neither.
@@ -264,15 +294,22 @@ def _written_at_ns(run: Path) -> int:
 
 
 def _write_durably(path: Path, content: bytes | memoryview) -> None:
+    _write(path, [content], sync=True)
+    _sync_folder(path.parent)
+
+
+def _write(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = False) -> None:
+    """Put a whole file in the place of the one before."""
     scratch = path.with_suffix(".part")
     fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb", 0) as file:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[file.write(rest) :]
+        if sync:
+            os.fsync(file.fileno())
     scratch.replace(path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

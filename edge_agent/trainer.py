@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.events import StartTraining, TrainingFinished
 from learning.datasets import Examples
+from schemas.messages import TrainingPlan
+from schemas.weights import Weights
 
 if TYPE_CHECKING:
     from learning.learner import Learner
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 class RoundTrainer(Protocol):
     """What the service needs from whoever trains."""
+
+    def first_model(self, plan: TrainingPlan) -> Weights:
+        """The model that a run of this plan starts from; raises when it cannot be made here."""
 
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         """Train one round; raises when it cannot be done."""
@@ -35,6 +40,16 @@ class RoomTrainer:
         self._examples = examples
         self._model_path = model_path
         self._learner: Learner | None = None
+
+    def first_model(self, plan: TrainingPlan) -> Weights:
+        """The plan's model, its parameters derived from the run's seed.
+
+        Raises:
+            ConfigError: the plan asks for a model, strategy or option that this agent does not have.
+        """
+        from learning.initialisation import first_weights  # noqa: PLC0415
+
+        return first_weights(plan, self._model_path)
 
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         """E batches from the announced model, going on in the data where the round before stopped.

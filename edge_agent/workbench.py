@@ -40,6 +40,8 @@ class Workbench:
             return False
         if not state.work.same_as(announcement):
             return False
+        if state.phase is Phase.FETCHING and state.work.announcement.model != announcement.model:
+            return False  # it comes in another way
         state.work.announcement = announcement
         return True
 

@@ -9,6 +9,7 @@ must prove by its model's hash that it derived the announced one, and fetches it
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,13 @@ import torch
 from torch import nn
 
 from learning.models import build_model
+from learning.parameters import get_weights
 from learning.seeding import raw_draws
+from learning.strategies.registry import make_strategy
 from learning.strategies.strategy import Strategy
 from learning.whitening import last_layer
+from schemas.messages import TrainingPlan
+from schemas.weights import Weights
 
 Matrix = npt.NDArray[np.float64]
 
@@ -39,6 +44,24 @@ def initial_model(model: str, seed: int, strategy: Strategy, model_path: Path | 
     if strategy.zero_last:
         start_last_at_zero(module)
     return module
+
+
+def first_weights(plan: TrainingPlan, model_path: Path | None = None) -> Weights:
+    """The weights of `initial_model`, read-only.
+
+    Raises:
+        ConfigError: the plan asks for a model, strategy or option that is not known here.
+    """
+    return _first_weights(plan.model, plan.seed, make_strategy(plan.strategy, plan.options), model_path)
+
+
+# The agents of a simulation share one.
+@lru_cache(maxsize=1)
+def _first_weights(model: str, seed: int, strategy: Strategy, model_path: Path | None) -> Weights:
+    weights = get_weights(initial_model(model, seed, strategy, model_path))
+    for array in weights.values():
+        array.flags.writeable = False
+    return weights
 
 
 def start_last_at_zero(module: nn.Module) -> None:

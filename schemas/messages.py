@@ -49,21 +49,25 @@ class AgentStatus(WireMessage):
     Attributes:
         instance: drawn anew at each start of the process, so that a restart can be told from a reconnect.
         codecs: what it can decode and encode besides `fp32`.
+        holds: digest of the model that it holds, so that the next one may come as a difference from it.
     """
 
     state: Literal["online", "offline"]
     instance: Annotated[str, Field(max_length=32)]
     codecs: Annotated[tuple[Codec, ...], Field(max_length=32), Since(1)] = ()
+    holds: Annotated[Sha256 | None, Since(2)] = None
 
 
 class AgentRequest(WireMessage):
     """An agent asks: what is going on (`state`), for the model (`model`) or for pieces of it (`chunks`).
 
+    It asks for the `whole` model when it can do nothing with the difference that it is offered.
+
     Attributes:
         first: the first chunk wanted; `count`: how many from there on.
     """
 
-    want: Literal["state", "model", "chunks"]
+    want: Literal["state", "model", "chunks", "whole"]
     round: RoundRef | None = None
     first: Count = 0
     count: Annotated[int, Field(ge=0, le=64)] = 0
@@ -96,11 +100,17 @@ class ModelOffer(Part):
         sha256: digest of the weights (see `weights.digest`), the same whatever the encoding.
         size_bytes: of the blob that carries it; `chunk_bytes`: larger blobs are fetched in chunks of this size.
         blob_sha256: hash of the blob itself, for chunked transfer.
+        codec: set where models come as differences in this codec: the agent holds on to each model for the next one.
+        base_sha256: the blob is a difference from the model with this digest; None when it is the model itself.
+        from_seed: the model is the plan's first one, which agents derive themselves: no blob is sent unasked.
     """
 
     sha256: Sha256
     size_bytes: Bytes
     blob_sha256: Sha256 | None = None
+    codec: Annotated[Codec | None, Since(2)] = None
+    base_sha256: Annotated[Sha256 | None, Since(2)] = None
+    from_seed: Annotated[bool | None, Since(2)] = None
 
 
 class RoundAnnouncement(WireMessage):
@@ -234,6 +244,8 @@ class BlobHeader(WireMessage):
         base_sha256: digest of the model that the weights started from; for a model, its own digest.
         num_examples: the agent's local examples, n_k of the weighted mean (in a model: their sum, 0 at first).
         num_batches: the batches trained in this round.
+        codec: of the tensors, which are then a difference from the model that they start from.
+        delta_from: in a model, the digest of the model that the difference is to be added to.
     """
 
     kind: Literal["model", "update"]
@@ -245,6 +257,7 @@ class BlobHeader(WireMessage):
     num_batches: Count
     loss: float | None = None
     codec: Annotated[Codec | None, Since(1)] = None
+    delta_from: Annotated[Sha256 | None, Since(2)] = None
 
 
 class ChunkHeader(WireMessage):

@@ -26,5 +26,6 @@ class Since:
     minor: int
 
 
-CURRENT = Version(1, 1)
-"""1.0: rounds of fp32 weights. 1.1: codecs, and a device's temperature and throttling in its report."""
+CURRENT = Version(1, 2)
+"""1.0: rounds of fp32 weights. 1.1: codecs' names, and a device's temperature and throttling in its report. 1.2: models
+as differences from the one before, or derived from the run's seed."""

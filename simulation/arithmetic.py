@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.events import StartTraining, TrainingFinished
+from schemas.messages import TrainingPlan
 
 Model = dict[str, npt.NDArray[np.float32]]
 
@@ -51,6 +52,11 @@ class ArithmeticTrainer:
 
     def __init__(self, agent_id: str) -> None:
         self.agent_id = agent_id
+
+    def first_model(self, plan: TrainingPlan) -> Model:
+        """The model of round 0."""
+        del plan
+        return FIRST
 
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         """One update."""

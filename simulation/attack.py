@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from edge_agent.events import StartTraining, TrainingFinished
 from edge_agent.trainer import RoundTrainer
+from schemas.messages import TrainingPlan
 from schemas.weights import Array, Weights
 
 Attack = Callable[[Weights, Weights], dict[str, Array]]
@@ -38,6 +39,10 @@ class MaliciousTrainer:
     def __init__(self, honest: RoundTrainer, attack: Attack) -> None:
         self._honest = honest
         self._attack = attack
+
+    def first_model(self, plan: TrainingPlan) -> Weights:
+        """The honest one."""
+        return self._honest.first_model(plan)
 
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         """One round; raises what honest training raises."""

@@ -1,6 +1,6 @@
 """What a simulated party remembers across restarts, in memory: the same promises as the real folders, no disk."""
 
-from edge_agent.events import Carry, PendingUpdate
+from edge_agent.events import Carry, HeldModel, PendingUpdate
 
 
 class MemorySpool:
@@ -10,6 +10,7 @@ class MemorySpool:
         self._run_id = ""
         self._updates: dict[int, PendingUpdate] = {}
         self._carries: dict[int, Carry] = {}
+        self.model: HeldModel | None = None
 
     def keep(self, update: PendingUpdate) -> None:
         """Remember an update and its carry."""
@@ -17,6 +18,11 @@ class MemorySpool:
         self._updates[update.round_number] = update
         if update.carry:
             self._carries[update.round_number] = update.carry
+
+    def keep_model(self, run_id: str, model: HeldModel) -> None:
+        """Remember the model that is held."""
+        del run_id
+        self.model = model
 
     def forget_update(self, run_id: str, round_number: int, *, accepted: bool) -> None:
         """The round is closed: the update goes, and unless it was accepted, its carry too."""

@@ -26,7 +26,7 @@ def add_agent(  # noqa: PLR0913, PLR0917 - what makes up an agent
 ) -> VirtualTransport:
     """Let an agent join, with what its spool remembers; its transport is the handle to crash or stop it."""
     run_id, pending, carries = spool.load()
-    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id)
+    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id, spool.model)
     gone = wire.encode(AgentStatus(state="offline", instance=instance))
     session = SessionSpec(
         name=agent_id,

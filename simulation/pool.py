@@ -15,6 +15,8 @@ from pathlib import Path
 from edge_agent.events import StartTraining, TrainingFinished
 from edge_agent.trainer import RoomTrainer, RoundTrainer
 from learning.datasets import Examples
+from schemas.messages import TrainingPlan
+from schemas.weights import Weights
 from simulation.jobs import Deferred
 
 _trainers: dict[str, RoomTrainer] = {}
@@ -35,7 +37,7 @@ def training_pool(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, _set_up, (dict(rooms), model_path))
     try:
-        yield {agent_id: _PooledTrainer(pool, agent_id) for agent_id in rooms}
+        yield {agent_id: _PooledTrainer(pool, agent_id, model_path) for agent_id in rooms}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -55,9 +57,16 @@ class DeferredTraining(Deferred):
 class _PooledTrainer:
     """One agent's trainer as its service sees it."""
 
-    def __init__(self, pool: ProcessPoolExecutor, agent_id: str) -> None:
+    def __init__(self, pool: ProcessPoolExecutor, agent_id: str, model_path: Path | None) -> None:
         self._pool = pool
         self._agent_id = agent_id
+        self._model_path = model_path
+
+    def first_model(self, plan: TrainingPlan) -> Weights:
+        """Made in this process, once for all agents."""
+        from learning.initialisation import first_weights  # noqa: PLC0415 - needs torch
+
+        return first_weights(plan, self._model_path)
 
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         """Hand the task over; the result is a `DeferredTraining`, which only virtual jobs understand."""

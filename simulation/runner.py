@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from coordinator.config import RunConfig
 from coordinator.machine import environment, hardware
-from coordinator.run import RunResult, build_engine, prepare
+from coordinator.run import RunResult, build_engine, describe, prepare
 from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.selection import Selector, select
 from coordinator.service import CoordinatorService, Observer
@@ -90,7 +90,7 @@ def simulate_with(
     run_id = config.run_id or new_run_id()
     evaluate, weights = prepare(config)
     machine = {"environment": environment(), "hardware": hardware()}
-    described = config.model_dump(mode="json") | {"run_id": run_id, "simulated": True} | machine
+    described = describe(config) | {"run_id": run_id, "simulated": True} | machine
     folder = RunFolder.create(config.runs_folder, run_id, described)
     network = VirtualNetwork(world.seed, world.faults, Conditions(), Instant(0.0, time.time()))
     topics = config.broker.topics

@@ -36,6 +36,12 @@ PIPE_WIDTH = 160
 
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.", envvar=RUNS_VARIABLE)]
 RunId = Annotated[str, typer.Argument(help="A run's id, as `coordinator runs` lists them, or `latest`.", metavar="RUN")]
+CodecOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How updates and models travel, such as int8 or ternary:1/int4 (up/down); the strategy's own otherwise."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 

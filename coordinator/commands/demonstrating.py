@@ -12,6 +12,7 @@ from rich.table import Table
 from coordinator.commands.conversation import (
     EXIT_ABORTED,
     EXIT_STOPPED,
+    CodecOption,
     Json,
     RunsFolder,
     errors_in_one_line,
@@ -22,7 +23,15 @@ from coordinator.commands.conversation import (
     working,
 )
 from coordinator.commands.dividing import AlphaOption, Scheme, SchemeOption
-from coordinator.demo import DemoResult, DemoSettings, as_dict, check_settings, load_demo_data, run_demo
+from coordinator.demo import (
+    DemoResult,
+    DemoSettings,
+    as_dict,
+    check_settings,
+    demo_config,
+    load_demo_data,
+    run_demo,
+)
 from coordinator.display import RunDisplay
 from coordinator.run_folder import RunFolder
 from coordinator.study import study_result
@@ -51,7 +60,7 @@ def demo(
         float | None, typer.Option(help="Step size of local training; the strategy's own when not given.")
     ] = None,
     strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
-    codec: Annotated[str, typer.Option(help="How weights are encoded on the wire.")] = "fp32",
+    codec: CodecOption = None,
     aggregation: Annotated[
         str, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
     ] = "mean",
@@ -116,10 +125,11 @@ def _introduce(console: Console, settings: DemoSettings, dataset: str) -> None:
     if dataset.startswith("digits"):
         console.rule("[bold red]NO COPY OF MNIST AND NO NETWORK: using scikit-learn's 8x8 digits, upscaled[/]")
     alpha = f" (alpha {settings.alpha:g})" if settings.partition == Scheme.DIRICHLET else ""
+    codecs = demo_config(settings, "none", "check", {}).training.codecs
     synthetic = " (synthetic)" if dataset == "sequences" else ""
     console.print(
         f"{settings.devices} agent processes, {settings.model} on {dataset}{synthetic} by {settings.partition}{alpha}, "
-        f"E={settings.local_batches} batches of {settings.batch_size}, {settings.strategy}, {settings.codec}",
+        f"E={settings.local_batches} batches of {settings.batch_size}, {settings.strategy}, {codecs}",
         soft_wrap=True,
     )
 

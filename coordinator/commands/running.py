@@ -14,6 +14,7 @@ from coordinator.commands.conversation import (
     EXIT_ABORTED,
     EXIT_STOPPED,
     LATEST,
+    CodecOption,
     Json,
     RunId,
     RunsFolder,
@@ -45,7 +46,7 @@ def run_command(
     rounds: Annotated[int | None, typer.Option(help="At most so many rounds.")] = None,
     target_accuracy: Annotated[float | None, typer.Option(help="End at the round that reaches it, 0 to 1.")] = None,
     strategy: Annotated[str | None, typer.Option(help="How updates become the next model.")] = None,
-    codec: Annotated[str | None, typer.Option(help="How weights are encoded on the wire.")] = None,
+    codec: CodecOption = None,
     aggregation: Annotated[
         str | None, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 from coordinator.commands.conversation import (
     EXIT_ABORTED,
     EXIT_ERROR,
+    CodecOption,
     Json,
     RunsFolder,
     errors_in_one_line,
@@ -45,7 +46,7 @@ def simulate(
         float | None, typer.Option(help="Step size of local training; the strategy's own when not given.")
     ] = None,
     strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
-    codec: Annotated[str, typer.Option(help="How weights are encoded on the wire.")] = "fp32",
+    codec: CodecOption = None,
     aggregation: Annotated[
         str, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
     ] = "mean",

@@ -1,4 +1,4 @@
-"""Presets: names that stand for a strategy with its numbers, chosen by the number of local batches.
+"""Presets: names that stand for a strategy with its numbers and a codec, chosen by the number of local batches.
 
 A preset is expanded by the coordinator before a run, so agents only ever see a strategy and numbers.
 """
@@ -16,11 +16,16 @@ MANY_BATCHES = 20
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A strategy with everything that a plan says about it."""
+    """A strategy with everything that a plan says about it, and how its models and updates are encoded.
+
+    Attributes:
+        codec: as `schemas.codecs.parse_codecs` reads it.
+    """
 
     strategy: str
     learning_rate: float
     options: Mapping[str, float] = field(default_factory=dict)
+    codec: str = "fp32"
 
     def make(self) -> Strategy:
         """The strategy itself.
@@ -50,7 +55,7 @@ def best(local_batches: int) -> Recipe:
         "zero_last": 1.0,
         "structured_start": 1.0,
     }
-    return Recipe("scaffold", 0.15 * min(1.0, math.sqrt(40 / local_batches)), options)
+    return Recipe("scaffold", 0.15 * min(1.0, math.sqrt(40 / local_batches)), options, "int8")
 
 
 def best_iid(local_batches: int) -> Recipe:
@@ -68,7 +73,7 @@ def best_iid(local_batches: int) -> Recipe:
         "zero_last": 1.0,
         "structured_start": 1.0,
     }
-    return Recipe("localadam", 0.002 if many else 0.003, options)
+    return Recipe("localadam", 0.002 if many else 0.003, options, "int8")
 
 
 PRESETS: dict[str, Callable[[int], Recipe]] = {"best": best, "best-iid": best_iid}

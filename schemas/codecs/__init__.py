@@ -5,18 +5,24 @@ when a residual takes effect, is for the callers to decide.
 """
 
 from schemas.codecs.codec import decode, encode
+from schemas.codecs.difference import apply, difference
 from schemas.codecs.feedback import Compressed, compress
 from schemas.codecs.rounding import rounding_generator
-from schemas.codecs.spec import CAPABILITIES, CodecSpec, Kind, parse_codec
+from schemas.codecs.spec import CAPABILITIES, PLAIN, CodecPair, CodecSpec, Kind, parse_codec, parse_codecs
 
 __all__ = [
     "CAPABILITIES",
+    "PLAIN",
+    "CodecPair",
     "CodecSpec",
     "Compressed",
     "Kind",
+    "apply",
     "compress",
     "decode",
+    "difference",
     "encode",
     "parse_codec",
+    "parse_codecs",
     "rounding_generator",
 ]

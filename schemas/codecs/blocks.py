@@ -29,7 +29,7 @@ class Layout:
     @classmethod
     def of(cls, weights: Weights, per_channel: bool) -> "Layout":
         """The layout of these tensors, of which only names, shapes and dtypes matter."""
-        shapes = {name: weights[name].shape for name in sorted(weights) if _is_float32(weights[name])}
+        shapes = {name: weights[name].shape for name in sorted(weights) if is_float32(weights[name])}
         others = tuple(name for name in sorted(weights) if name not in shapes)
         sizes = [size for shape in shapes.values() for size in _block_sizes(shape, per_channel)]
         return cls(shapes, others, np.array(sizes, np.int64))
@@ -74,7 +74,8 @@ class Layout:
         return np.repeat(scales, self.block_sizes)
 
 
-def _is_float32(array: Array) -> bool:
+def is_float32(array: Array) -> bool:
+    """True for tensors that codecs change."""
     return array.dtype.kind == "f" and array.dtype.itemsize == 4
 
 

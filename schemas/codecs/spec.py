@@ -68,6 +68,31 @@ class CodecSpec:
         return ",".join(parts + ["channel"] * self.per_channel + ["stochastic"] * self.stochastic)
 
 
+@dataclass(frozen=True, slots=True)
+class CodecPair:
+    """A run's codecs: `up` for updates, `down` for models."""
+
+    up: CodecSpec
+    down: CodecSpec
+
+    def __str__(self) -> str:
+        return str(self.up) if self.up == self.down else f"{self.up}/{self.down}"
+
+
+PLAIN = CodecPair(CodecSpec(Kind.FP32), CodecSpec(Kind.FP32))
+"""Whole fp32 models and updates, as version 1.0 sends them."""
+
+
+def parse_codecs(text: str) -> CodecPair:
+    """Read a run's codecs: one for both directions, such as `int8`, or UP/DOWN, such as `ternary:1/int4`.
+
+    Raises:
+        PayloadError: unknown-codec, with a text for the person who typed it.
+    """
+    up, slash, down = text.partition("/")
+    return CodecPair(parse_codec(up), parse_codec(down if slash else up))
+
+
 def parse_codec(text: str) -> CodecSpec:
     """Read a codec's text: words separated by commas, in any order, each at most once.
 

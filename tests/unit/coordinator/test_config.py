@@ -85,7 +85,7 @@ def test_rules_carry_every_number_of_the_rounds_section() -> None:
     [
         ({"training.strategy": "fedavgg"}, "there is no strategy 'fedavgg': expected one of"),
         ({"training.strategy": "fedavgg"}, "did you mean 'fedavg'?"),
-        ({"training.codec": "fp33"}, "there is no codec 'fp33': expected one of"),
+        ({"training.codec": "fp33"}, "codec 'fp33': expected fp32, fp16"),
         ({"rounds.quorum": 1, "rounds.min_updates": 2}, "quorum 1 is lower than min_updates 2"),
         (
             {"rounds.required_agents": ["a"], "rounds.allowed_agents": ["b"]},

@@ -58,7 +58,7 @@ def test_folder_that_the_user_named_is_not_silently_replaced(asked: list[str], t
     ("changed", "expected"),
     [
         (replace(SETTINGS, strategy="fedavgg"), "there is no strategy 'fedavgg'"),
-        (replace(SETTINGS, codec="zip"), "there is no codec 'zip'"),
+        (replace(SETTINGS, codec="zip"), "codec 'zip': expected fp32, fp16"),
         (replace(SETTINGS, learning_rate=-1.0), "training.learning_rate: expected more than 0"),
         (replace(SETTINGS, target_accuracy=0.0), "rounds.target_accuracy: expected more than 0"),
     ],

@@ -290,12 +290,12 @@ def minors(driver: EngineDriver, kind: Kind, agent_id: str) -> list[str]:
     return [json.loads(bytes(payload))["v"] for payload in driver.payloads(kind, agent_id)]
 
 
-def test_agents_of_two_minors_take_part_in_one_round_that_is_written_in_the_lower_one() -> None:
+def test_agents_of_two_minors_take_part_in_one_round_that_each_reads_in_its_own() -> None:
     driver = EngineDriver(min_agents=2)
     driver.begin()
     driver.join("new", minor=CURRENT.minor)
     driver.join("old", minor=0)
-    assert minors(driver, Kind.ANNOUNCEMENT, "new") == ["1.0"]
+    assert minors(driver, Kind.ANNOUNCEMENT, "new") == [CURRENT.text]
     assert minors(driver, Kind.ANNOUNCEMENT, "old") == ["1.0"]
     for agent_id, minor in (("old", 0), ("new", 1)):
         payload = driver.update(agent_id, three(1, 2, 3), minor=minor)
@@ -303,15 +303,14 @@ def test_agents_of_two_minors_take_part_in_one_round_that_is_written_in_the_lowe
     assert driver.records()[0].accepted == ("new", "old")
 
 
-def test_current_minor_is_written_again_when_the_old_agent_has_gone() -> None:
+def test_receipts_are_written_in_the_minor_of_the_agent_that_they_go_to() -> None:
     driver = EngineDriver(min_agents=2)
     driver.begin()
     driver.join("old", minor=0)
-    driver.join("new")
-    driver.leave("old")
-    driver.forget()
-    driver.ask("new")
-    assert minors(driver, Kind.ANNOUNCEMENT, "new") == [CURRENT.text]
+    driver.join("new", minor=CURRENT.minor)
+    driver.close_round("new", "old")
+    assert minors(driver, Kind.RECEIPT, "new") == [CURRENT.text]
+    assert minors(driver, Kind.RECEIPT, "old") == ["1.0"]
 
 
 def test_agent_of_a_higher_minor_is_written_to_in_ours() -> None:
@@ -418,7 +417,7 @@ def test_model_is_sent_to_one_agent_when_it_asks() -> None:
     driver.forget()
     driver.ask("a", "model", 1)
     assert driver.payloads(Kind.AGENT_MODEL, "a") == [
-        driver.engine.open_round.blob if driver.engine.open_round else b""
+        driver.engine.open_round.parcels.plain.blob if driver.engine.open_round else b""
     ]
 
 

@@ -295,7 +295,7 @@ def test_update_is_bounded_by_the_size_of_the_model() -> None:
     driver = EngineDriver()
     driver.begin("a")
     announcement = driver.messages(RoundAnnouncement, "a")[0]
-    assert announcement.max_update_bytes == 2 * announcement.model.size_bytes + UPDATE_SLACK_BYTES
+    assert announcement.max_update_bytes == 2 * 3 * 4 + UPDATE_SLACK_BYTES
     driver.deliver("a", three(1, 2, 3) | {"junk": np.zeros(announcement.max_update_bytes, np.uint8)})
     offer = UpdateOffer(size_bytes=announcement.max_update_bytes + 1, sha256="0" * 64)
     driver.handle(UpdateOffered("a", RUN_ID, 1, offer))

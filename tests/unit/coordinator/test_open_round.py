@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+from coordinator.broadcast import Broadcast
 from coordinator.events import RoundTimes
 from coordinator.open_round import OpenRound
+from coordinator.parcels import Parcels
 from coordinator.pulls import Pulls
 from coordinator.rules import RoundRules
 from coordinator.strategy import AggregateThenStep
 from learning.strategies.fedavg import FedAvg
-from schemas.messages import ModelOffer
+from schemas.codecs import PLAIN
 from tests.unit.coordinator.engine_driver import PLAN, three
 
 RULES = RoundRules(run_id="run-1", plan=PLAN, rounds=3)
@@ -22,8 +24,7 @@ def opened(*selected: str, welcome: frozenset[str] = frozenset()) -> OpenRound:
         welcome=welcome,
         deadline_s=160.0,
         started_at=1e9,
-        blob=b"",
-        offer=ModelOffer(sha256="0" * 64, size_bytes=0),
+        parcels=Parcels(Broadcast.whole({}), False, PLAIN.down, 1024, bytes, bytes),
         max_update_bytes=0,
         aggregator=AggregateThenStep(FedAvg()).aggregator(three(0, 0, 0)),
         times=RoundTimes(opened_s=100.0),

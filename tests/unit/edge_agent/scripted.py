@@ -15,6 +15,7 @@ from edge_agent.events import (
     ConnectionLost,
     CoordinatorSeen,
     Event,
+    HeldModel,
     Measure,
     Measured,
     ModelArrived,
@@ -74,8 +75,8 @@ def model_blob(weights: Weights, round_number: int = 1, run_id: str = RUN, kind:
         num_examples=0,
         num_batches=0,
     )
-    body = wire.encode(header).replace(b'"v":"1.1"', f'"v":"{v}"'.encode()) if v else wire.encode(header)
-    return encode(weights, body)
+    body = wire.encode(header)
+    return encode(weights, body.replace(f'"v":"{CURRENT.text}"'.encode(), f'"v":"{v}"'.encode()) if v else body)
 
 
 def announced(
@@ -171,9 +172,10 @@ class Agent:
         carries: dict[int, Carry] | None = None,
         run_id: str = "",
         *,
+        held: HeldModel | None = None,
         connected: bool = True,
     ) -> None:
-        self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id)
+        self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id, held)
         self.now_s = 1000.0
         self.temperature_c: float | None = None
         self.actions: list[Action] = []

@@ -8,6 +8,7 @@ from edge_agent.events import ConnectionGained, ConnectionLost, End, MessageRefu
 from edge_agent.inbox import Inbox
 from edge_agent.polling import MAX_WAIT_S, POLL_S
 from schemas import wire
+from schemas.codecs import CAPABILITIES
 from schemas.messages import AgentRequest, AgentStatus
 from schemas.topics import Address, Kind, Topics
 from schemas.versions import CURRENT
@@ -35,7 +36,9 @@ def test_status_is_the_first_message_when_the_agent_connects() -> None:
     (status,) = agent.of(Publish)
     assert status.address == Address(Kind.STATUS, AGENT)
     assert status.retain
-    assert wire.decode(status.payload, AgentStatus).message == AgentStatus(state="online", instance=INSTANCE)
+    assert wire.decode(status.payload, AgentStatus).message == AgentStatus(
+        state="online", instance=INSTANCE, codecs=CAPABILITIES
+    )
 
 
 def test_status_is_sent_again_when_a_new_coordinator_appears() -> None:

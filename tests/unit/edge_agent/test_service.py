@@ -14,8 +14,9 @@ from edge_agent.spool import Spool
 from schemas import wire
 from schemas.errors import StorageError, TransportError
 from schemas.measures import Instant, Traffic
-from schemas.messages import AgentStatus
+from schemas.messages import AgentStatus, TrainingPlan
 from schemas.topics import Address, Kind, Topics
+from schemas.weights import Weights
 from simulation.memory import MemorySpool
 from tests.unit.edge_agent.scripted import AGENT, INSTANCE, MAX_PACKET_BYTES, RUN, announced, arrived, model
 from transport.ports import Connected, Disconnected, JobDone, Message, Received, StopRequested
@@ -68,6 +69,12 @@ class Trainer:
         self.stops: list[Callable[[], bool]] = []
         self.error: ValueError | None = None
 
+    def first_model(self, plan: TrainingPlan) -> Weights:
+        assert plan
+        if self.error is not None:
+            raise self.error
+        return model(9)
+
     def train(self, task: StartTraining, should_stop: Callable[[], bool]) -> TrainingFinished:
         self.stops.append(should_stop)
         if self.error is not None:
@@ -109,6 +116,30 @@ def test_update_is_sent_when_the_training_is_done() -> None:
     house.service.on_event(house.jobs.done("train-1"), NOW)
 
     assert house.line.kinds() == [Kind.STATUS, Kind.UPDATE]
+
+
+def test_first_model_is_made_by_the_trainer_when_it_is_announced_so() -> None:
+    house = House()
+    offer = announced(1, model(9)).announcement
+    said = offer.model_copy(update={"model": offer.model.model_copy(update={"codec": "int8", "from_seed": True})})
+
+    house.receive(Kind.ANNOUNCEMENT, wire.encode(said))
+    house.service.on_event(house.jobs.done("derive-1"), NOW)
+    house.service.on_event(house.jobs.done("train-2"), NOW)
+
+    assert house.line.kinds() == [Kind.STATUS, Kind.UPDATE]
+
+
+def test_first_model_is_fetched_when_the_trainer_cannot_make_it() -> None:
+    house = House()
+    house.trainer.error = ValueError("no such model here")
+    offer = announced(1, model(9)).announcement
+    said = offer.model_copy(update={"model": offer.model.model_copy(update={"codec": "int8", "from_seed": True})})
+
+    house.receive(Kind.ANNOUNCEMENT, wire.encode(said))
+    house.service.on_event(house.jobs.done("derive-1"), NOW)
+
+    assert house.line.kinds() == [Kind.STATUS, Kind.REQUEST]
 
 
 def test_result_of_an_abandoned_training_is_ignored() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.events import Carry, PendingUpdate
+from edge_agent.events import Carry, HeldModel, PendingUpdate
 from edge_agent.spool import Spool
 from schemas import wire
 from schemas.errors import StorageError
 from schemas.messages import BlobHeader
-from schemas.weights import encode
+from schemas.weights import digest, encode
 from tests.kill_points import survive_every_kill
 
 AGENT = "room-1"
@@ -223,3 +223,34 @@ def test_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="state"):
         Spool(tmp_path / "state", AGENT)
+
+
+def test_model_that_is_held_is_found_again_and_replaced_by_the_next_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, AGENT)
+    assert spool.load_model() is None
+    for value in (1, 2):
+        weights = {"w": np.full(3, value, np.float32)}
+        spool.keep_model(RUN, HeldModel(digest(weights), weights))
+
+    held = Spool(tmp_path, AGENT).load_model()
+
+    assert held is not None
+    assert held.weights["w"].tolist() == [2, 2, 2]
+    assert held.sha256 == digest(held.weights)
+
+
+def test_model_that_is_held_is_fetched_again_when_its_file_is_damaged(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, AGENT)
+    spool.keep_model(RUN, HeldModel("0" * 64, {"w": np.ones(3, np.float32)}))
+    path = tmp_path / RUN / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+
+    assert Spool(tmp_path, AGENT).load_model() is None
+
+
+def test_model_that_is_held_goes_with_its_run(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, AGENT)
+    spool.keep_model(RUN, HeldModel("0" * 64, {"w": np.ones(3, np.float32)}))
+    spool.forget_other_runs("run-2")
+
+    assert spool.load_model() is None

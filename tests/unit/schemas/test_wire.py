@@ -8,7 +8,7 @@ import pytest
 from schemas import wire
 from schemas.errors import PayloadError, Reason
 from schemas.messages import AgentReport, AgentStatus, Part, Receipt, RoundAnnouncement, WireMessage
-from schemas.versions import Since
+from schemas.versions import CURRENT, Since
 
 STATUS = AgentStatus(state="online", instance="a1", codecs=("int8",))
 
@@ -34,7 +34,7 @@ def refusal(payload: bytes, kind: type[WireMessage] = AgentStatus) -> PayloadErr
 
 
 def test_message_is_written_compactly_with_the_current_version() -> None:
-    assert wire.encode(STATUS) == b'{"v":"1.1","state":"online","instance":"a1","codecs":["int8"]}'
+    assert wire.encode(STATUS) == b'{"v":"1.2","state":"online","instance":"a1","codecs":["int8"]}'
 
 
 def test_field_is_left_out_when_the_reader_has_an_older_minor() -> None:
@@ -48,7 +48,7 @@ def test_field_inside_a_part_is_left_out_when_the_reader_has_an_older_minor() ->
 
 
 def test_version_written_is_our_own_when_the_reader_has_a_newer_minor() -> None:
-    assert json.loads(wire.encode(STATUS, minor=7))["v"] == "1.1"
+    assert json.loads(wire.encode(STATUS, minor=7))["v"] == CURRENT.text
 
 
 def test_measurements_are_written_with_five_digits_and_other_numbers_exactly() -> None:

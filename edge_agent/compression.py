@@ -1,0 +1,86 @@
+"""An agent's codecs: updates as encoded differences with error feedback, and models put together from differences.
+
+The residual of an update, what its codec lost, is carried like the state of the local rule: it counts only if the
+round closes with the update. It travels in the same carry, under names of its own.
+"""
+
+from edge_agent.events import Carry, HeldModel
+from schemas import wire
+from schemas.codecs import Compressed, apply, compress, decode, difference, parse_codec, rounding_generator
+from schemas.errors import PayloadError, Reason
+from schemas.messages import BlobHeader, RoundAnnouncement
+from schemas.weights import Weights, digest
+from schemas.weights import decode as read_blob
+
+_RESIDUAL = "codec-residual/"
+
+
+def with_residual(carry: Carry, residual: Weights) -> Carry:
+    """What is carried of a round, the residual of its update included."""
+    return dict(carry) | {_RESIDUAL + name: array for name, array in residual.items()}
+
+
+def without_residual(carry: Carry) -> tuple[Carry, Weights]:
+    """The local rule's own carry, and the residual."""
+    own = {name: array for name, array in carry.items() if not name.startswith(_RESIDUAL)}
+    residual = {n.removeprefix(_RESIDUAL): array for n, array in carry.items() if n.startswith(_RESIDUAL)}
+    return own, residual
+
+
+def compress_update(
+    announcement: RoundAnnouncement, agent_id: str, model: Weights, trained: Weights, residual: Weights
+) -> Compressed | None:
+    """The difference that training made, as the announcement wants it; None for plain weights.
+
+    What no codec can carry, infinities, goes as it is, for the coordinator to see and refuse.
+
+    Raises:
+        PayloadError: unknown-codec.
+    """
+    if announcement.codec is None:
+        return None
+    spec = parse_codec(announcement.codec)
+    shapes = {name: array.shape for name, array in model.items()}
+    fitting = {name: array for name, array in residual.items() if shapes.get(name) == array.shape}
+    generator = rounding_generator(announcement.plan.seed, announcement.round_number, agent_id)
+    try:
+        return compress(difference(trained, model), fitting if len(fitting) == len(residual) else {}, spec, generator)
+    except PayloadError:
+        return None
+
+
+def read_model(payload: bytes | memoryview, announcement: RoundAnnouncement) -> Weights:
+    """The weights of a whole model's blob, proven to be the announced ones.
+
+    Raises:
+        PayloadError: it is not the announced model.
+    """
+    offer = announcement.model
+    if offer.base_sha256 is None and len(payload) > offer.size_bytes:
+        raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes, {offer.size_bytes} were announced")
+    head, weights = read_blob(payload)
+    header = wire.decode(head, BlobHeader).message
+    if header.kind != "model":
+        raise PayloadError(Reason.MALFORMED, f"a blob of kind {header.kind!r} on a model topic")
+    if digest(weights) != offer.sha256:
+        raise PayloadError(Reason.WRONG_DIGEST, "the weights do not have the announced digest")
+    return weights
+
+
+def follow(payload: bytes | memoryview, held: HeldModel | None) -> HeldModel | None:
+    """The model that a blob makes of the one that is held; None when the blob is no difference from that one.
+
+    Raises:
+        PayloadError: it is, but something is wrong with it.
+    """
+    head, packed = read_blob(payload)
+    header = wire.decode(head, BlobHeader).message
+    if held is None or header.kind != "model" or header.codec is None or header.delta_from != held.sha256:
+        return None
+    model = apply(held.weights, decode(packed, parse_codec(header.codec), held.weights))
+    for array in model.values():
+        array.flags.writeable = False
+    sha256 = digest(model)
+    if sha256 != header.base_sha256:
+        raise PayloadError(Reason.WRONG_DIGEST, "the difference does not lead to the model that it says")
+    return HeldModel(sha256, model)

@@ -187,12 +187,12 @@ class InfluxSink:
             return SinkError(f"{said}. Lower influx.batch_size", mends_itself=False, too_large=True)
         if status >= 500 and "retention policy not found" in said:
             what = f"Create the retention policy of {self._settings.bucket!r}, or correct influx.bucket"
-            return SinkError(f"{said}. {what}", mends_itself=False)
+            return SinkError(f"{said}. {what}", mends_itself=False, status=404)
         if status == 429 or status >= 500:
             return SinkError(said, mends_itself=True, retry_after_s=_retry_after_s(error))
         if status == 401:
             self.close()  # the next write reads the token anew: a person may have mended it
-        return SinkError(f"{said}. {self._advice(status)}", mends_itself=False)
+        return SinkError(f"{said}. {self._advice(status)}", mends_itself=False, status=status)
 
     @contextlib.contextmanager
     def _errors_in_words(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ class Check:
     """One question and its answer.
 
     Attributes:
-        name: `credentials`, `server` or `write`.
+        name: `server`, `credentials`, `bucket` or `right to write`.
         detail: what was found; when it is not well, also what to do.
     """
 
@@ -39,22 +39,32 @@ class Check:
     detail: str
 
 
+_QUESTIONS = (("credentials", 401), ("bucket", 404), ("right to write", 403))
+"""In the order in which servers ask them, with the status by which they say no."""
+
+
 def check(server: Server) -> list[Check]:
     """The questions up to the first that is answered with no."""
-    checks: list[Check] = []
     try:
         version = server.ask_version()
-        checks.append(Check("server", True, f"{version} answers at {server.target.split()[0]}"))
-        server.write_nothing()
-        checks.append(Check("write", True, "the bucket exists, and these credentials may write to it"))
     except ConfigError as error:
-        checks.append(Check("credentials", False, str(error)))
+        return [Check("credentials", False, str(error))]
     except SinkError as error:
-        checks.append(Check("write" if checks else "server", False, _with_advice(error)))
-    return checks
+        advice = "Is it running, and is influx.url its address as seen from here?"
+        return [Check("server", False, f"{error}. {advice}" if error.mends_itself else str(error))]
+    answers = Check("server", True, f"{version} answers at {server.target.split()[0]}")
+    try:
+        server.write_nothing()
+    except SinkError as error:
+        return [answers, *_refused(error)]
+    return [answers, *(Check(name, True, "accepted") for name, _ in _QUESTIONS)]
 
 
-def _with_advice(error: SinkError) -> str:
-    if "no answer" in str(error):
-        return f"{error}. Is it running, and is influx.url its address as seen from here?"
-    return str(error)
+def _refused(error: SinkError) -> list[Check]:
+    """What was still well, and what was not; a status that says nothing of the three is about the write itself."""
+    well: list[Check] = []
+    for name, status in _QUESTIONS:
+        if status == error.status:
+            return [*well, Check(name, False, str(error))]
+        well.append(Check(name, True, "accepted"))
+    return [Check("write", False, str(error))]

@@ -27,10 +27,20 @@ class SinkError(FederationError):
         mends_itself: True when trying again soon is all that is needed, as for a server that is down.
         too_large: the same points may pass in smaller writes.
         retry_after_s: how long the server asked to be left alone, or 0.
+        status: of its HTTP answer, or 0 when it did not answer.
     """
 
-    def __init__(self, text: str, *, mends_itself: bool, too_large: bool = False, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        mends_itself: bool,
+        too_large: bool = False,
+        retry_after_s: float = 0.0,
+        status: int = 0,
+    ) -> None:
         super().__init__(text)
+        self.status = status
         self.mends_itself = mends_itself
         self.too_large = too_large
         self.retry_after_s = retry_after_s

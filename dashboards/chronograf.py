@@ -1,5 +1,7 @@
 """Writes a dashboard as Chronograf exports one: `*.json`, for its button *Import Dashboard*.
 
+Under the name `*.dashboard`, its server also takes the same files from its folder of canned dashboards; their ids are
+negative, as it asks, so that they are none that it gives itself.
 The structure is that of Chronograf's own exports (`ui/src/types/dashboards.ts` of its repository, and an export that a
 user published); a test compares the two. Importing cannot be tried here.
 """
@@ -32,21 +34,24 @@ _NAMESPACE = uuid.UUID("6f3c5d1e-0b0e-4f5b-9a55-2f2a5d0c9e11")
 
 def export(board: Dashboard, database: str = DATABASE) -> dict[str, Any]:
     """The file's content."""
+    number = -1 - uuid.uuid5(_NAMESPACE, board.name).int % 1_000_000
+    link = f"/chronograf/v1/dashboards/{number}"
     cells = [
-        _cell(board, panel, place, database) for panel, place in zip(board.panels, places(board.panels), strict=True)
+        _cell(board, panel, place, database, link)
+        for panel, place in zip(board.panels, places(board.panels), strict=True)
     ]
     return {
         "meta": {"chronografVersion": VERSION, "sources": {"0": {"name": "InfluxDB", "link": SOURCE}}},
         "dashboard": {
-            "id": 0,
+            "id": number,
             "name": board.title,
             "organization": "default",
             "cells": cells,
-            "templates": [_template(variable, database) for variable in board.variables],
+            "templates": [_template(variable, database, link) for variable in board.variables],
             "links": {
-                "self": "/chronograf/v1/dashboards/0",
-                "cells": "/chronograf/v1/dashboards/0/cells",
-                "templates": "/chronograf/v1/dashboards/0/templates",
+                "self": link,
+                "cells": f"{link}/cells",
+                "templates": f"{link}/templates",
             },
         },
     }
@@ -59,7 +64,7 @@ def influxql(text: str, database: str = DATABASE) -> str:
     return text.replace(TIME, "time > :dashboardTime: AND time < :upperDashboardTime:").replace(INTERVAL, ":interval:")
 
 
-def _cell(board: Dashboard, panel: Panel, place: Place, database: str) -> dict[str, Any]:
+def _cell(board: Dashboard, panel: Panel, place: Place, database: str, link: str) -> dict[str, Any]:
     name = str(uuid.uuid5(_NAMESPACE, f"{board.name}/{panel.title}"))
     return {
         "i": name,
@@ -98,7 +103,7 @@ def _cell(board: Dashboard, panel: Panel, place: Place, database: str) -> dict[s
         "decimalPlaces": {"isEnforced": True, "digits": 3},
         "note": panel.question,
         "noteVisibility": "default",
-        "links": {"self": f"/chronograf/v1/dashboards/0/cells/{name}"},
+        "links": {"self": f"{link}/cells/{name}"},
     }
 
 
@@ -122,7 +127,7 @@ def _axis(label: str, suffix: str) -> dict[str, Any]:
     return {"bounds": ["", ""], "label": label, "prefix": "", "suffix": suffix, "base": "10", "scale": "linear"}
 
 
-def _template(variable: Variable, database: str) -> dict[str, Any]:
+def _template(variable: Variable, database: str, link: str) -> dict[str, Any]:
     identifier = str(uuid.uuid5(_NAMESPACE, variable.name))
     return {
         "id": identifier,
@@ -137,5 +142,5 @@ def _template(variable: Variable, database: str) -> dict[str, Any]:
             "tagKey": variable.name,
             "fieldKey": "",
         },
-        "links": {"self": f"/chronograf/v1/dashboards/0/templates/{identifier}"},
+        "links": {"self": f"{link}/templates/{identifier}"},
     }

@@ -16,6 +16,9 @@ when they are not up to date.
 The Chronograf files say database `fl`; for another one, `python -m dashboards --database NAME --out FOLDER` writes them
 anew. Grafana asks for its data source, which knows the database: an InfluxDB with InfluxQL as its query language.
 
+Chronograf 1.9 also takes the files without anybody importing them: copy them into its folder of canned dashboards
+(`/usr/share/chronograf/canned` of its Debian package) with the ending `.dashboard`.
+
 What was run, and what was not:
 
 - **run**: every InfluxQL query of both kinds of file, its variables replaced as the tool replaces them, by a test on a

@@ -1,7 +1,7 @@
 """Fleet: all devices, over all runs."""
 
 from dashboards.panels import Dashboard, Panel
-from dashboards.queries import INTERVAL, TIME, Query, raw, totals, windowed
+from dashboards.queries import INTERVAL, TIME, Query, totals, windowed
 
 _THROTTLED = Query(
     f"SELECT count(throttled) AS throttled FROM fl_device WHERE throttled = true AND {TIME} "
@@ -11,6 +11,17 @@ _THROTTLED = Query(
   |> filter(fn: (r) => r._measurement == "fl_device" and r._field == "throttled" and r._value == true)
   |> group(columns: ["agent_id"])
   |> aggregateWindow(every: v.windowPeriod, fn: count, createEmpty: false)""",
+)
+
+_HAPPENED = Query(
+    'SELECT "name", agent_id, run_id, detail FROM fl_event '
+    f"WHERE \"name\" != 'round-opened' AND {TIME} ORDER BY time DESC LIMIT 50",
+    """from(bucket: "fl")
+  |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
+  |> filter(fn: (r) => r._measurement == "fl_event" and r._field == "detail" and r.name != "round-opened")
+  |> group()
+  |> sort(columns: ["_time"], desc: true)
+  |> limit(n: 50)""",
 )
 
 FLEET = Dashboard(
@@ -92,8 +103,8 @@ FLEET = Dashboard(
             "What happened",
             "table",
             "",
-            raw("fl_event", ["name", "agent_id", "run_id", "detail"], {}, newest=50),
-            "What happened last?",
+            _HAPPENED,
+            "What happened last? Leaves out that rounds opened",
         ),
     ),
     since="7d",

@@ -85,7 +85,11 @@ def test_identifiers_differ_when_files_are_imported_side_by_side() -> None:
     cells = [cell["i"] for board in BOARDS for cell in chronograf.export(board)["dashboard"]["cells"]]
     uids = [grafana.export(board)["uid"] for board in BOARDS]
 
+    numbers = [chronograf.export(board)["dashboard"]["id"] for board in BOARDS]
+
     assert len(set(cells)) == len(cells)
+    assert len(set(numbers)) == len(numbers)
+    assert max(numbers) < 0
     assert len(set(uids)) == len(uids)
 
 

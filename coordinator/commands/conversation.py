@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -117,3 +118,11 @@ def open_run(runs: Path, run_id: str) -> RunFolder:
 def runs_option(runs: Path) -> str:
     """What to add to a suggested command so that it finds the same runs."""
     return "" if str(runs) in ("runs", os.environ.get(RUNS_VARIABLE)) else f" --runs {runs}"
+
+
+def program() -> str:
+    """How a person calls us again: by name where the shell finds it, by path where it does not, as in a checkout."""
+    script = Path(sys.argv[0])
+    if shutil.which("coordinator") or script.name != "coordinator":
+        return "coordinator"
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)

@@ -17,6 +17,7 @@ from coordinator.commands.conversation import (
     RunsFolder,
     errors_in_one_line,
     print_document,
+    program,
     runs_option,
     stoppable,
     talk,
@@ -121,9 +122,14 @@ def demo(
         raise typer.Exit(EXIT_ABORTED)
 
 
-def _introduce(console: Console, settings: DemoSettings, dataset: str) -> None:
+def warn_of_stand_in(console: Console, dataset: str) -> None:
+    """One line across the screen when there is no MNIST: numbers that follow are not to be compared with any other."""
     if dataset.startswith("digits"):
         console.rule("[bold red]NO COPY OF MNIST AND NO NETWORK: using scikit-learn's 8x8 digits, upscaled[/]")
+
+
+def _introduce(console: Console, settings: DemoSettings, dataset: str) -> None:
+    warn_of_stand_in(console, dataset)
     alpha = f" (alpha {settings.alpha:g})" if settings.partition == Scheme.DIRICHLET else ""
     codecs = demo_config(settings, "none", "check", {}).training.codecs
     synthetic = " (synthetic)" if dataset == "sequences" else ""
@@ -151,12 +157,12 @@ def _report(result: DemoResult) -> str:
 def _present(console: Console, result: DemoResult, runs: Path) -> None:
     console.print()
     console.print(_table(result))
-    where = runs_option(runs)
+    us, where = program(), runs_option(runs)
     console.print()
     if result.report:
         console.print(f"report   {result.report}  (open it in a browser)", soft_wrap=True)
-    console.print(f"details  coordinator show {result.run_id}{where}", soft_wrap=True)
-    console.print(f"model    coordinator export {result.run_id}{where} -o model.safetensors", soft_wrap=True)
+    console.print(f"details  {us} show {result.run_id}{where}", soft_wrap=True)
+    console.print(f"model    {us} export {result.run_id}{where} -o model.safetensors", soft_wrap=True)
 
 
 def _table(result: DemoResult) -> Table:

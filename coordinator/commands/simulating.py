@@ -20,7 +20,7 @@ from coordinator.commands.conversation import (
     talk,
     working,
 )
-from coordinator.commands.demonstrating import DemoModel
+from coordinator.commands.demonstrating import DemoModel, warn_of_stand_in
 from coordinator.commands.dividing import AlphaOption, Scheme, SchemeOption
 from coordinator.config import RunConfig
 from coordinator.demo import DemoSettings, as_dict, load_demo_data
@@ -98,8 +98,7 @@ def simulate(
         )
         with working(console, "loading the data"):
             dataset, name = load_demo_data(settings)
-        if name.startswith("digits"):
-            console.rule("[bold red]NO COPY OF MNIST AND NO NETWORK: using scikit-learn's 8x8 digits, upscaled[/]")
+        warn_of_stand_in(console, name)
         result = simulate_settings(settings, dataset, name, observe)
     if json_output:
         print_document(as_dict(result))

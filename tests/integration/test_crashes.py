@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.commands.conversation import EXIT_STOPPED
 from coordinator.config import RunConfig
 from coordinator.run_folder import RunFolder
 from edge_agent.spool import Spool
@@ -19,7 +20,7 @@ from schemas.records import RoundRecord
 from simulation.runner import simulate
 from tests.integration.federation import RUN_ID, Federation, small_digits
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 AGENTS = 3
 SETTINGS = f"""
@@ -156,15 +157,18 @@ def test_agent_takes_part_from_the_next_round_when_it_joins_in_mid_run_and_a_rep
     federation: Federation,
 ) -> None:
     text = federation.config.read_text().replace(f"min_agents = {AGENTS}", "min_agents = 2")
-    text = text.replace(f"min_updates = {AGENTS}", "min_updates = 2").replace("count = 4", "count = 24")
+    text = text.replace(f"min_updates = {AGENTS}", "min_updates = 2").replace("count = 4", "count = 1000")
     federation.config.write_text(text)
     federation.agents["room-1"].start()
     federation.agents["room-2"].start()
     federation.coordinator.start("run", str(federation.config))
     federation.wait_until_training("room-1", 1)
     federation.agents["room-3"].start()
-    federation.wait_until(lambda: "training" in federation.agents["room-3"].log(), "the late agent to train")
-    rounds = federation.finish()
+    federation.wait_until(
+        lambda: bool(federation.rounds()) and "room-3" in federation.rounds()[-1].accepted, "the late agent to count"
+    )
+    assert federation.coordinator.terminate() == EXIT_STOPPED
+    rounds = federation.rounds()
     assert rounds[0].accepted == ("room-1", "room-2")
     assert rounds[-1].accepted == ("room-1", "room-2", "room-3")
     assert all(record.accepted == record.selected for record in rounds)

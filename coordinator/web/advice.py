@@ -76,9 +76,7 @@ def model_sentences(live: LiveRun, plan: Plan, running: bool) -> list[str]:
         if running:
             out.append(_trend([score for _, score in scores]))
     if plan.target_accuracy is not None:
-        reached = last >= plan.target_accuracy
-        goal = f"The goal of {words.of_hundred(plan.target_accuracy)}"
-        out.append(f"{goal} is reached." if reached else f"{goal} is not reached yet.")
+        out.append(f"The goal of {words.of_hundred(plan.target_accuracy)} {_progress_to(plan.target_accuracy, last)}.")
     return out
 
 
@@ -139,6 +137,12 @@ def _training_error(losses: list[float]) -> list[str]:
         "How good the model is, is not measured in this run.",
         f"The error on the rooms' own examples {change} (lower is better).",
     ]
+
+
+def _progress_to(target: float, accuracy: float) -> str:
+    if accuracy >= target:
+        return "is reached"
+    return "is almost reached" if words.of_hundred(accuracy) == words.of_hundred(target) else "is not reached yet"
 
 
 def _trend(scores: list[float], window: int = 5) -> str:

@@ -113,6 +113,7 @@ class LiveRun:
         self.last_at: float | None = None
         self.broker_connected = False
         self.broker_since: float | None = None
+        self._tells_broker = False
         self.repeated_rounds = 0
         self.refused: dict[str, Counter[str]] = {}
         self.strangers: Counter[str] = Counter()
@@ -233,10 +234,9 @@ class LiveRun:
         elif event.name == "round-repeated":
             self.open_round = None
             self.repeated_rounds += 1
-        elif event.name == "broker-connected":
-            self.broker_connected, self.broker_since = True, event.at
-        elif event.name == "broker-lost":
-            self.broker_connected, self.broker_since = False, event.at
+        elif event.name in ("broker-connected", "broker-lost"):
+            self._tells_broker = True
+            self.broker_connected, self.broker_since = event.name == "broker-connected", event.at
         if event.agent_id is not None:
             self._about_device(event, event.agent_id)
 
@@ -267,7 +267,9 @@ class LiveRun:
 
     def _find_broker(self, at: float) -> None:
         """Records of releases that did not write `broker-connected` prove it all the same."""
-        if not self.broker_connected and self.turn is not None and self.turn.name in PRESENCE_ENDS:
+        if self._tells_broker or self.broker_connected:
+            return
+        if self.turn is not None and self.turn.name in PRESENCE_ENDS:
             self.broker_connected, self.broker_since = True, at
 
 

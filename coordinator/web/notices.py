@@ -138,9 +138,10 @@ def _about_heat(live: LiveRun, struggling: Sequence[str]) -> Iterable[Notice]:
     def one(agent_id: str) -> Notice:
         device = live.devices[agent_id]
         if is_hot(device):
+            degrees = f"{device.cpu_temperature_c:.0f}\N{NO-BREAK SPACE}°C"
             return Notice(
                 "warn",
-                f"{words.device(agent_id)} is too warm ({device.cpu_temperature_c:.0f} °C) and slows itself down.",
+                f"{words.device(agent_id)} is too warm ({degrees}) and slows itself down.",
                 "Move it away from heaters and sun, and do not cover it.",
             )
         return Notice(

@@ -1,6 +1,5 @@
 """How things are called on the first view: rooms by their devices' names, numbers and lists as one says them."""
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -54,5 +53,5 @@ def seconds(duration_s: float) -> str:
 
 
 def of_hundred(share: float) -> str:
-    """An accuracy as a person counts: 91 of 100; rounded down, so that no goal looks reached before it is."""
-    return f"{math.floor(share * 100 + 1e-9)} of 100"
+    """An accuracy as a person counts: 91 of 100."""
+    return f"{share * 100:.0f} of 100"

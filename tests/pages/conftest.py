@@ -73,9 +73,11 @@ def visit(browser: Browser) -> Iterator[Visitor]:
     """Makes tabs: `visit(size=PHONE, dark=True)`."""
     contexts = []
 
-    def make(size: tuple[int, int] = DESKTOP, dark: bool = False) -> Visit:
+    def make(size: tuple[int, int] = DESKTOP, dark: bool = False, ignore_https_errors: bool = False) -> Visit:
         context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            ignore_https_errors=ignore_https_errors,
         )
         contexts.append(context)
         made = Visit(context.new_page())

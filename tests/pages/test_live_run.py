@@ -42,7 +42,7 @@ def federation(folder: Path, broker: PrivateBroker, rounds: int) -> Federation:
     made = Federation(folder, broker, AGENTS, SETTINGS.format(rounds=rounds))
     train = load_dataset("digits", None).train
     for number, part in enumerate(np.array_split(np.arange(len(train.labels)), AGENTS), 1):
-        own = Examples(train.inputs[part], train.labels[part], 10, "digits")
+        own = Examples(train.features[part], train.labels[part], 10, "digits")
         write_folder(folder / f"room-{number}" / "data", own)
     return made
 
@@ -61,7 +61,8 @@ def endless(rooms_broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactor
     """A run that goes on as long as the tests of this file; each leaves it as it was."""
     with federation(tmp_path_factory.mktemp("endless"), rooms_broker, 100_000) as running:
         running.start()
-        running.wait_until(lambda: len(running.rounds()) >= 2, "the second round")
+        config = running.runs / RUN_ID / "config.json"
+        running.wait_until(lambda: config.exists() and len(running.rounds()) >= 2, "the second round")
         yield running
 
 

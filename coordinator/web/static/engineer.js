@@ -15,7 +15,7 @@ const PHASES = [
   ["wait_s", "Waiting for updates", "waiting"],
   ["aggregate_s", "Aggregation", "coordinator"],
   ["checkpoint_s", "Checkpoint", "ok"],
-  ["evaluate_s", "Evaluation", "compute"],
+  ["evaluate_s", "Evaluation", "accent"],
 ];
 const STEPS = [
   ["download_s", "Download", "network"],

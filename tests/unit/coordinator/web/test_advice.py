@@ -105,6 +105,10 @@ def test_model_is_described_by_right_answers_first_and_now_and_its_goal() -> Non
     )
 
 
+def test_goal_that_is_missed_by_less_than_one_in_a_hundred_is_almost_reached() -> None:
+    assert "The goal of 90 of 100 is almost reached." in sentences(0.896)
+
+
 @pytest.mark.parametrize(
     ("accuracies", "words"),
     [

@@ -147,6 +147,12 @@ def test_broker_is_in_reach_or_not_since_the_latest_event() -> None:
     assert (live.broker_connected, live.broker_since) == (True, START + 6)
 
 
+def test_round_that_is_recorded_after_the_broker_was_lost_does_not_prove_the_broker() -> None:
+    live = live_run([*begun("a"), happened("broker-lost", START + 4), closed(1)])
+
+    assert not live.broker_connected
+
+
 def test_record_of_an_older_release_proves_the_broker_by_its_devices() -> None:
     assert live_run([happened("started"), happened("agent-online", START + 1, "a")]).broker_connected
 

@@ -115,7 +115,7 @@ def test_hot_device_and_weak_power_are_told_apart() -> None:
     hot = found([*begun("room-1"), reported(1, "room-1", cpu_temperature_c=83.4, throttled=True)])
     weak = found([*begun("room-1"), reported(1, "room-1", cpu_temperature_c=50.0, throttled=True)])
 
-    assert hot[0].text == "Room 1's device is too warm (83 °C) and slows itself down."
+    assert hot[0].text == "Room 1's device is too warm (83\N{NO-BREAK SPACE}°C) and slows itself down."
     assert "power supply" in weak[0].text
 
 

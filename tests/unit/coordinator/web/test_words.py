@@ -40,12 +40,11 @@ def test_list_of_rooms_ends_early_when_it_is_long(number: int, text: str) -> Non
     assert words.rooms([f"room-{i}" for i in range(number, 0, -1)]) == text
 
 
-def test_accuracy_is_rounded_down() -> None:
-    assert [words.of_hundred(share) for share in (0.0, 0.29, 0.9499, 0.95, 1.0)] == [
+def test_accuracy_is_counted_in_hundreds() -> None:
+    assert [words.of_hundred(share) for share in (0.0, 0.29, 0.8095, 1.0)] == [
         "0 of 100",
         "29 of 100",
-        "94 of 100",
-        "95 of 100",
+        "81 of 100",
         "100 of 100",
     ]
 

@@ -24,8 +24,10 @@ from learning.datasets import Dataset
 from learning.partition import partition
 from schemas import wire
 from schemas.records import DeviceRecord
+from schemas.topics import Address, Kind, Topics
 from simulation.experiment import rounds_to
 from simulation.runner import World, simulate
+from transport.packets import PUBACK_BYTES, publish_bytes
 
 HEIGHT_IN = 6.4
 CODECS = ("fp32", "int8", "int4,channel", "int4", "ternary:1/int4", "ternary:1.5")
@@ -86,7 +88,8 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
     for point in points:
         say(f"{point.strategy}, E={point.local_batches}, {point.codec}: {settings.seeds} seeds on {name}")
         seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-        rows.append(row_of(point, [simulated(replace(point, seed=seed), dataset, name) for seed in seeds], settings))
+        curves = [simulated(replace(point, seed=seed), dataset, name, say) for seed in seeds]
+        rows.append(row_of(point, curves, settings))
     for target in settings.targets:
         mark_front(rows, target)
     details = {}
@@ -117,13 +120,16 @@ def columns(targets: Iterable[float]) -> tuple[Column, ...]:
     return (*found, Column("reached", "seeds"))
 
 
-def simulated(demo: DemoSettings, dataset: Dataset, name: str) -> Curve:
+def simulated(demo: DemoSettings, dataset: Dataset, name: str, say: Say) -> Curve:
     """One run in virtual time."""
     parts = partition(dataset.train.labels, demo.devices, demo.partition, demo.seed, demo.alpha)
     rooms = {f"room-{i}": dataset.train.take(indices) for i, indices in enumerate(parts, start=1)}
     config = demo_config(demo, name, _run_id(demo), {})
     simulate(config, rooms, World())
-    return curve_of(RunFolder.open(demo.runs_folder, _run_id(demo)))
+    curve = curve_of(RunFolder.open(demo.runs_folder, _run_id(demo)))
+    spent_kb = curve.packet_bytes[-1] / 1000 if curve.packet_bytes else 0.0
+    say(f"  seed {demo.seed}: {max(curve.accuracy, default=0):.1%}, {len(curve.accuracy)} rounds, {spent_kb:.1f} kB")
+    return curve
 
 
 def curve_of(folder: RunFolder) -> Curve:
@@ -132,15 +138,22 @@ def curve_of(folder: RunFolder) -> Curve:
     rounds, reports = rounds_of(records), reports_of(records)
     packets = payloads = 0.0
     curve = Curve([], [], [])
-    devices = len({record.agent_id for record in reports})
     for closed in rounds:
-        of_round = [record.report for record in reports if record.round_number == closed.round_number]
-        packets += sum(report.packet_bytes_up + report.packet_bytes_down for report in of_round) / devices
-        payloads += sum(report.payload_bytes_up + report.payload_bytes_down for report in of_round) / devices
+        # A report counts all up to itself; it is added here, and part of the next one's count.
+        of_round = [record for record in reports if record.round_number == closed.round_number]
+        counted = [record.report for record in of_round]
+        packets += fmean(report.packet_bytes_up + report.packet_bytes_down for report in counted)
+        payloads += fmean(report.payload_bytes_up + report.payload_bytes_down for report in counted)
         curve.accuracy.append(closed.accuracy or 0.0)
-        curve.packet_bytes.append(packets)
-        curve.payload_bytes.append(payloads)
+        curve.packet_bytes.append(packets + fmean(report_packet_bytes(record) for record in of_round))
+        curve.payload_bytes.append(payloads + fmean(len(wire.encode(report)) for report in counted))
     return curve
+
+
+def report_packet_bytes(record: DeviceRecord) -> int:
+    """What sending a report takes, with its acknowledgement."""
+    topic = Topics().build(Address(Kind.REPORT, record.agent_id, record.run_id, record.round_number))
+    return publish_bytes(topic, len(wire.encode(record.report)), expires=False) + PUBACK_BYTES
 
 
 def row_of(point: DemoSettings, curves: list[Curve], settings: Settings) -> Row:
@@ -177,32 +190,36 @@ def mark_front(rows: list[Row], target: float) -> None:
 
 
 def beside_a_broker(demo: DemoSettings, dataset: Dataset, name: str) -> dict[str, Any]:
-    """The same run over Mosquitto with agent processes: are the models and, reports aside, the bytes the same?
+    """The same run over Mosquitto with agent processes: are the models and the bytes of every round the same?
 
-    The text of a report is as long as the digits of what it measured, so its payload is taken out. So is all that comes
-    before the end of round 1: only over a broker do agents log in with passwords.
+    The first round is left out, in which agents log in with passwords and come one after the other, and so are the
+    payloads of reports, whose text is as long as the digits of what was measured. Downwards, announcements list the
+    reports that are on disk, which is a matter of time.
     """
     over = run_demo(demo, dataset, name, lambda _config: Observers([]))
-    simulated_run = RunFolder.open(demo.runs_folder, _run_id(demo))
-    real = RunFolder.open(demo.runs_folder, over.run_id)
-    here, there = (bytes_by_device(reports_of(list(folder.records()))) for folder in (simulated_run, real))
-    hashes = [[r.model_sha256 for r in rounds_of(list(folder.records()))] for folder in (simulated_run, real)]
+    folders = RunFolder.open(demo.runs_folder, _run_id(demo)), RunFolder.open(demo.runs_folder, over.run_id)
+    here, there = ([*folder.records()] for folder in folders)
+    ours, theirs = bytes_by_device(reports_of(here)), bytes_by_device(reports_of(there))
+    down = [abs(a[1] - b[1]) for device in theirs for a, b in zip(ours[device], theirs[device], strict=True)]
     return {
-        "same_models": hashes[0] == hashes[1],
-        "same_bytes": here == there,
-        "rounds": len(hashes[1]),
-        "devices": {agent_id: {"simulated": here.get(agent_id), "broker": there[agent_id]} for agent_id in there},
+        "same_models": [r.model_sha256 for r in rounds_of(here)] == [r.model_sha256 for r in rounds_of(there)],
+        "same_bytes_up": all([a[0] for a in ours[d]] == [b[0] for b in theirs[d]] for d in theirs),
+        "most_bytes_apart_down": max(down, default=None),
+        "rounds": over.rounds,
+        "devices": {device: {"simulated": ours[device], "broker": theirs[device]} for device in theirs},
     }
 
 
-def bytes_by_device(reports: Iterable[DeviceRecord]) -> dict[str, list[int]]:
-    """Packet bytes of each round after the first, both ways, less the report's own payload."""
-    found: dict[str, list[int]] = {}
+def bytes_by_device(reports: Iterable[DeviceRecord]) -> dict[str, list[tuple[int, int]]]:
+    """Packet bytes up and down of each round after the first, less the payload of the report before."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    before: dict[str, int] = {}
     for record in sorted(reports, key=lambda record: record.round_number):
-        if record.round_number > 1:
-            report = record.report
-            total = report.packet_bytes_up + report.packet_bytes_down
-            found.setdefault(record.agent_id, []).append(total - len(wire.encode(report)))
+        report = record.report
+        if record.agent_id in before:
+            up = report.packet_bytes_up - before[record.agent_id]
+            found.setdefault(record.agent_id, []).append((up, report.packet_bytes_down))
+        before[record.agent_id] = len(wire.encode(report))
     return found
 
 

@@ -109,7 +109,7 @@ def draw(figure: Figure, theme: Theme, result: Result) -> None:
     )
     for axes, scheme in zip(figure.subplots(len(schemes), 1, squeeze=False)[:, 0], schemes, strict=True):
         rows = [row for row in result.rows if row["partition"] == scheme]
-        grouped_bars(axes, rows, [row["aggregation"] for row in rows], series)
+        grouped_bars(axes, rows, [row["aggregation"].replace("-", "-\n") for row in rows], series)
         _label(axes, scheme, result)
 
 

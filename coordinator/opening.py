@@ -56,7 +56,7 @@ class Opening:
             started_at=state.started_at.setdefault(number, state.now.utc_s),
             parcels=parcels,
             max_update_bytes=min(rules.max_model_bytes, 2 * parcels.whole_bytes + UPDATE_SLACK_BYTES),
-            aggregator=self._strategy.aggregator(state.weights),
+            aggregator=self._strategy.aggregator(broadcast.model),
             times=RoundTimes(opened_s=state.now_s),
             pulls=Pulls(rules.chunk_bytes),
         )

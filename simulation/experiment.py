@@ -7,6 +7,7 @@ the same bytes as in a run over a broker on the same kind of machine with as man
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from coordinator.broadcast import Broadcast
 from coordinator.strategies import Aggregation, make_strategy
 from learning.datasets import Examples
 from learning.evaluation import evaluate
@@ -17,11 +18,11 @@ from learning.partition import partition
 from learning.seeding import stable_seed
 from learning.strategies.presets import Recipe
 from learning.strategies.strategy import State
-from schemas.codecs import parse_codec
+from schemas.codecs import CodecPair, CodecSpec, apply, compress, difference, parse_codecs, rounding_generator
 from schemas.errors import PayloadError
+from schemas.identifiers import COORDINATOR_ID
 from schemas.messages import TrainingPlan
 from schemas.weights import Weights
-from simulation.compression import Downlink, Sent, Uplink, difference, total
 
 MEAN = Aggregation()
 
@@ -50,7 +51,7 @@ class Experiment:
         scheme, alpha: how the training data is divided, see `learning.partition`.
         present: (round number, number of agents) -> those that take part, by number from 0.
         stop_at: no more rounds after this accuracy.
-        codec: of updates and models, or UP/DOWN; fp32 when not given.
+        codec: of updates and models, or UP/DOWN; the recipe's own when not given.
         aggregation: what puts updates together.
     """
 
@@ -69,6 +70,11 @@ class Experiment:
     aggregation: Aggregation = MEAN
 
     @property
+    def codecs(self) -> CodecPair:
+        """How updates and models travel."""
+        return parse_codecs(self.codec or self.recipe.codec)
+
+    @property
     def plan(self) -> TrainingPlan:
         """What the agents are told."""
         return TrainingPlan(
@@ -82,21 +88,6 @@ class Experiment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
-    """One round.
-
-    Attributes:
-        weights: the global model after it.
-        bytes_down: of the tensors of the broadcast that opened it, 0 in round 1, whose model is derived from the seed.
-        bytes_up: of the tensors of one update, mean over the agents.
-    """
-
-    weights: Weights
-    bytes_down: int
-    bytes_up: float
-
-
 def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]:
     """The accuracy on `judge` after each round, until the last or `stop_at`, or until training has diverged.
 
@@ -105,48 +96,61 @@ def run(experiment: Experiment, train: Examples, judge: Examples) -> list[float]
     """
     module = initial_model(experiment.model, experiment.seed, experiment.recipe.make())
     accuracies: list[float] = []
-    for played in play(experiment, train):
-        accuracies.append(evaluate(module, played.weights, judge).accuracy)
+    for weights in models(experiment, train):
+        accuracies.append(evaluate(module, weights, judge).accuracy)
         if accuracies[-1] >= experiment.stop_at:
             break
     return accuracies
 
 
-def play(experiment: Experiment, train: Examples) -> Iterator[Played]:
-    """Round after round; no more once an update is one that the coordinator would refuse."""
-    plan, count, seed = experiment.plan, experiment.num_agents, experiment.seed
-    parts = partition(train.labels, count, experiment.scheme, seed, experiment.alpha)
-    learners = [Learner(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
-    strategy = make_strategy(plan, experiment.aggregation)
+def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
+    """The global model after each round; no more once an update is one that the coordinator would refuse."""
+    plan, count = experiment.plan, experiment.num_agents
+    parts = partition(train.labels, count, experiment.scheme, experiment.seed, experiment.alpha)
+    agents = [Agent(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
+    strategy, codecs = make_strategy(plan, experiment.aggregation), experiment.codecs
     weights: Weights = get_weights(initial_model(plan.model, plan.seed, experiment.recipe.make()))
-    up, _, down = (experiment.codec or "fp32").partition("/")
-    downlink = Downlink(parse_codec(down or up), seed, weights)
-    uplinks = [Uplink(parse_codec(up), seed, f"room-{i}") for i in range(1, count + 1)]
+    broadcast = Broadcast.whole(weights)
     state: State = {}
-    carries: list[State] = [{}] * count
-    carried = [0] * count
     for number in range(1, experiment.rounds + 1):
-        broadcast = downlink.send(weights, number) if number > 1 else Sent(weights, 0)
-        base = broadcast.decoded
-        mean = strategy.aggregator(base)
-        sizes = []
-        for agent in experiment.present(number, count):
-            outcome = learners[agent].train(plan, number, base, carries[agent], carried[agent])
+        mean = strategy.aggregator(broadcast.model)
+        for index in experiment.present(number, count):
             try:
-                sent = uplinks[agent].send(outcome.result.weights, base, number)
-                mean.add(sent.decoded, outcome.result.num_examples)
+                update, num_examples = agents[index].play(plan, number, broadcast.model, codecs.up)
+                mean.add(update, num_examples)
             except PayloadError:
                 return
-            sizes.append(sent.tensor_bytes)
-            carries[agent], carried[agent] = outcome.carry, number
-        step = strategy.step(weights, moved(weights, base, mean.result()), state)
+        step = strategy.step(weights, broadcast.seen_from(weights, mean.result()), state)
         weights, state = step.weights, step.state
-        yield Played(weights, broadcast.tensor_bytes, sum(sizes) / len(sizes))
+        generator = rounding_generator(plan.seed, number + 1, COORDINATOR_ID)
+        broadcast = broadcast.follow(weights, codecs.down, generator)
+        yield weights
 
 
-def moved(weights: Weights, base: Weights, mean: Weights) -> Weights:
-    """The mean of updates that started from `base`, as if they had started from the global model `weights`."""
-    return mean if base is weights else total(weights, difference(mean, base))
+class Agent:
+    """One agent in plain calls: its learning, and what it carries out of the rounds that it takes part in."""
+
+    def __init__(self, agent_id: str, examples: Examples) -> None:
+        self._agent_id = agent_id
+        self._learner = Learner(agent_id, examples)
+        self._carry: State = {}
+        self._residual: State = {}
+        self._last_round = 0
+
+    def play(self, plan: TrainingPlan, number: int, model: Weights, codec: CodecSpec) -> tuple[Weights, int]:
+        """What the coordinator makes of this agent's update, which is taken to count, and its number of examples.
+
+        Raises:
+            PayloadError: the update is not finite.
+        """
+        outcome = self._learner.train(plan, number, model, self._carry, self._last_round)
+        self._carry, self._last_round = outcome.carry, number
+        if codec.is_identity:
+            return outcome.result.weights, outcome.result.num_examples
+        generator = rounding_generator(plan.seed, number, self._agent_id)
+        sent = compress(difference(outcome.result.weights, model), self._residual, codec, generator)
+        self._residual = sent.residual
+        return apply(model, sent.decoded), outcome.result.num_examples
 
 
 def rounds_to(accuracies: list[float], target: float) -> int | None:

@@ -11,7 +11,7 @@ from learning.datasets import Examples, load_dataset
 from learning.partition import partition
 from learning.strategies.presets import expand
 from schemas.weights import digest
-from simulation.experiment import Experiment, all_but_one, play, rounds_to, run
+from simulation.experiment import Experiment, all_but_one, models, rounds_to, run
 from simulation.runner import simulate
 from transport.settings import settings_from
 
@@ -27,10 +27,17 @@ def digits() -> Examples:
 
 
 @pytest.mark.parametrize(
-    ("name", "rule"), [("best", "mean"), ("best-iid", "median"), ("fedadam", "trimmed-mean"), ("best", "norm-clipping")]
+    ("name", "rule", "codec"),
+    [
+        ("best", "mean", None),
+        ("best", "norm-clipping", "ternary:1/int4"),
+        ("best-iid", "median", None),
+        ("fedadam", "trimmed-mean", "fp32"),
+        ("scaffold", "mean", "fp16/int8,stochastic"),
+    ],
 )
 def test_experiment_and_simulated_run_end_with_the_same_bytes(
-    name: str, rule: str, digits: Examples, tmp_path: Path
+    name: str, rule: str, codec: str | None, digits: Examples, tmp_path: Path
 ) -> None:
     config = settings_from(
         RunConfig,
@@ -39,6 +46,7 @@ def test_experiment_and_simulated_run_end_with_the_same_bytes(
             "training.strategy": name,
             "training.local_batches": 3,
             "training.seed": 7,
+            "training.codec": codec,
             "aggregation.rule": rule,
             "rounds.count": 3,
             "rounds.min_agents": 3,
@@ -57,9 +65,10 @@ def test_experiment_and_simulated_run_end_with_the_same_bytes(
         num_agents=3,
         rounds=3,
         seed=7,
+        codec=codec,
         aggregation=Aggregation(rule=rule),
     )
-    assert digest(list(play(experiment, digits))[-1].weights) == simulated.model_sha256
+    assert digest(list(models(experiment, digits))[-1]) == simulated.model_sha256
 
 
 def test_run_stops_at_the_accuracy_that_was_asked_for(digits: Examples) -> None:
@@ -86,3 +95,11 @@ def test_experiment_that_diverges_ends_with_the_accuracies_so_far(digits: Exampl
     wild = expand("fedavg", 3, learning_rate=1e6)
 
     assert run(Experiment(recipe=wild, local_batches=3, rounds=3), digits, digits) == []
+
+
+def test_strategy_works_from_decoded_models_though_someone_is_missing(digits: Examples) -> None:
+    experiment = Experiment(
+        recipe=expand("best", 5), local_batches=5, rounds=6, seed=3, codec="int4,channel", present=all_but_one(3)
+    )
+
+    assert max(run(experiment, digits, digits)[-3:]) > 0.5

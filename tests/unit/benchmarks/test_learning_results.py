@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks import bytes as bytes_benchmark
 from benchmarks import learning, poisoning
-from benchmarks.bytes import Curve, bytes_by_device, mark_front, row_of
+from benchmarks.bytes import Curve, bytes_by_device, mark_front, report_packet_bytes, row_of
 from benchmarks.output import picture_of
 from benchmarks.result import Result
 from coordinator.demo import DemoSettings
+from schemas import wire
 from schemas.errors import ConfigError
 from schemas.records import DeviceRecord
 from tests.unit.coordinator.recorded import reported
@@ -66,13 +67,20 @@ def test_targets_between_whole_percents_keep_their_names() -> None:
 
 
 def test_bytes_beside_a_broker_leave_reports_and_the_first_round_out() -> None:
-    short, long = (reported(2, "room-1", download_s=seconds) for seconds in (0.5, 0.12345))
-    length = len(str(0.12345)) - len(str(0.5))
-    longer = long.report.model_copy(update={"packet_bytes_up": short.report.packet_bytes_up + length})
-    again: DeviceRecord = long.model_copy(update={"report": longer})
+    short, long = (reported(1, "room-1", download_s=seconds) for seconds in (0.5, 0.12345))
+    then = reported(2, "room-1")
+    longer = then.report.packet_bytes_up + len("0.12345") - len("0.5")
+    later: DeviceRecord = then.model_copy(update={"report": then.report.model_copy(update={"packet_bytes_up": longer})})
 
-    first = reported(1, "room-1")
-    assert bytes_by_device([first, short]) == bytes_by_device([again])
+    assert bytes_by_device([short, then]) == bytes_by_device([later, long])
+    assert len(bytes_by_device([short, then])["room-1"]) == 1
+
+
+def test_report_is_counted_with_its_topic_head_and_acknowledgement() -> None:
+    record = reported(2, "room-1")
+    topic = "fl/v1/agents/room-1/reports/run-1/2"
+
+    assert len(topic) < report_packet_bytes(record) - len(wire.encode(record.report)) < len(topic) + 20
 
 
 @pytest.mark.parametrize(("rounds", "words"), [([2, 3], "2.5 (2-3)"), ([2, None], "1 seeds (2-2)"), ([None], "over 9")])

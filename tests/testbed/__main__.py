@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from tests.testbed.bed import Bed, require_root_and_programs
 from tests.testbed.golden import golden_layer
-from tests.testbed.names import HOSTS, SERVER, TestbedError, address, names
+from tests.testbed.names import HOSTS, ROOT, SERVER, TestbedError, address, names
+from tests.testbed.packages import python_packages
+from tests.testbed.provisioning import Playbooks, exec_playbook, lent
 
 _EPILOG = """\
 The hosts are Debian in containers, with systemd and sshd, on a network of their own without internet. TESTBED_NAME
@@ -47,26 +49,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.set_defaults(run=_prepare)
     commands.add_parser("up", help="boot the hosts; doing it again changes nothing").set_defaults(run=_up)
+    provision = commands.add_parser("provision", help="boot the hosts if need be and run ansible/site.yml on them")
+    provision.add_argument("options", nargs=argparse.REMAINDER, help="go to ansible-playbook, such as --tags broker")
+    provision.set_defaults(run=_provision)
     shell = commands.add_parser("shell", help="log in on a host: 1 to 5 for a Pi, or server; or run a command there")
     shell.add_argument("host", metavar="N")
     shell.add_argument("command", nargs=argparse.REMAINDER)
     shell.set_defaults(run=_shell)
     commands.add_parser("down", help="remove every host and all that belongs to them").set_defaults(run=_down)
+    test = commands.add_parser("test", help="prove on hosts of the tests' own what the playbook is for")
+    test.add_argument("options", nargs=argparse.REMAINDER, help="go to pytest, such as -k revoked")
+    test.set_defaults(run=_test)
     return parser
 
 
 def _prepare(_: argparse.Namespace) -> None:
     require_root_and_programs()
-    print(f"the hosts' Debian: {golden_layer()}")
+    print(f"the hosts' Debian:   {golden_layer()}")
+    print(f"the hosts' packages: {python_packages().wheelhouse}")
 
 
 def _up(_: argparse.Namespace) -> None:
-    bed = Bed(names())
-    bed.up()
+    bed, playbooks = _boot()
     print(f"up: {', '.join(f'{host} {address(host)}' for host in HOSTS)}")
     print(f"ssh configuration: {bed.ssh_config}")
     print(f"in their network:  nsenter --net={bed.names.namespace_file} COMMAND")
-    print("next:              scripts/testbed shell 1, scripts/testbed down")
+    print(f"inventory:         {playbooks.inventory}")
+    print("next:              scripts/testbed provision, scripts/testbed shell 1, scripts/testbed down")
+
+
+def _boot() -> tuple[Bed, Playbooks]:
+    require_root_and_programs()
+    packages = python_packages()
+    bed = Bed(names())
+    bed.up(lent(packages))
+    playbooks = Playbooks(bed, packages)
+    playbooks.write_inventory()
+    return bed, playbooks
+
+
+def _provision(options: argparse.Namespace) -> None:
+    _, playbooks = _boot()
+    exec_playbook(playbooks, options.options)
+
+
+def _test(options: argparse.Namespace) -> None:
+    require_root_and_programs()
+    golden_layer()
+    python_packages()
+    command = [sys.executable, "-m", "pytest", "-v", "tests/testbed", *options.options]
+    os.chdir(ROOT)
+    os.execv(command[0], command)  # noqa: S606 (no shell wanted)
 
 
 def _shell(options: argparse.Namespace) -> None:

@@ -6,18 +6,18 @@ The controller's side of the network is a namespace: programs that talk to the h
 between it and the machine's own network, so the hosts have no internet, and nothing outside can reach them.
 """
 
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from tests.testbed import golden
+from tests.testbed.cache import locked
 from tests.testbed.machine import Machine
 from tests.testbed.names import (
     BRIDGE,
@@ -58,29 +58,29 @@ class Bed:
         """For `ssh -F`: addresses, user, key and the hosts' own keys."""
         return self.names.folder / "ssh_config"
 
-    def up(self, shared_site: Mapping[str, Path] | None = None) -> None:
+    def up(self, lent: Mapping[str, Mapping[Path, Path]] | None = None) -> None:
         """Boot every host and wait until SSH answers; those that are up stay as they are.
 
         Args:
-            shared_site: by host, Python packages that it takes as installed; the others start without any.
+            lent: by host, folders of this machine that it can read, by where it sees them.
 
         Raises:
             TestbedError: something is missing or failed; what had been made is gone again.
         """
         require_root_and_programs()
-        with self._lock():
+        with locked(self.names.lock_file):  # one `up` or `down` at a time
             if self._all_answer():
                 return
             self._remove()
             try:
-                self._create(shared_site or {})
+                self._create(lent or {})
             except BaseException:  # Ctrl-C as well: half a test bed must not stay
                 self._remove()
                 raise
 
     def down(self) -> None:
         """Switch off and remove everything; a no-op when nothing is there."""
-        with self._lock():
+        with locked(self.names.lock_file):  # one `up` or `down` at a time
             self._remove()
 
     def wait_for_ssh(self, *hosts: str) -> None:
@@ -96,7 +96,7 @@ class Bed:
         """Run a shell command on a host as root; what it wrote on stdout. TestbedError when it fails."""
         return run(*self.ssh(host, "sudo -n sh"), stdin=command, limit_s=limit_s).stdout
 
-    def _create(self, shared_site: Mapping[str, Path]) -> None:
+    def _create(self, lent: Mapping[str, Mapping[Path, Path]]) -> None:
         layer = golden.golden_layer()
         folder = self.names.folder
         folder.mkdir(parents=True)
@@ -105,10 +105,13 @@ class Bed:
         key = folder / "key"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", str(key))
         authorized = key.with_suffix(".pub").read_text().strip()
-        host_keys = {host: machine.prepare(layer, authorized) for host, machine in self.machines.items()}
+        host_keys = {
+            host: machine.prepare(layer, authorized, lent.get(host, {})) for host, machine in self.machines.items()
+        }
         self._write_ssh_config(key, host_keys)
-        for host, machine in self.machines.items():
-            machine.boot(shared_site.get(host))
+        for machine in self.machines.values():
+            machine.boot()
+        next(iter(self.machines.values())).cgroup.parent.set_weight(len(self.machines))
         self.wait_for_ssh()
 
     def _create_network(self) -> None:
@@ -178,16 +181,6 @@ class Bed:
                 raise TestbedError(f"processes {pids} in the network namespace {self.names.namespace} do not end")
             time.sleep(_POLL_S)
         run("ip", "netns", "delete", self.names.namespace)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One `up` or `down` of this test bed at a time."""
-        descriptor = os.open(self.names.lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def require_root_and_programs() -> None:

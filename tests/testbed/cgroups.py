@@ -63,6 +63,13 @@ class Cgroup:
             (self._mount / "cpu" / self._path / "cpu.cfs_period_us").write_text(str(PERIOD_US))
             (self._mount / "cpu" / self._path / "cpu.cfs_quota_us").write_text(str(quota_us or -1))
 
+    def set_weight(self, machines: int) -> None:
+        """Let the group compete for the CPU like this many programs, not like one."""
+        if self.unified:
+            (self._folders[0] / "cpu.weight").write_text(str(100 * machines))
+        else:
+            (self._mount / "cpu" / self._path / "cpu.shares").write_text(str(1024 * machines))
+
     def pids(self) -> list[int]:
         """The processes of the group and of those below it."""
         found: set[int] = set()

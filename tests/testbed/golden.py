@@ -5,19 +5,13 @@ playbook installs, as a local package source: the hosts have no internet, and ap
 anew when its recipe changes.
 """
 
-import fcntl
-import hashlib
 import inspect
-import os
 import re
 import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testbed.names import USER, cache_folder
+from tests.testbed.cache import Cached
+from tests.testbed.names import USER
 from tests.testbed.programs import run
 
 BASE = (
@@ -28,14 +22,16 @@ BASE = (
 """On every host before the playbook comes: what a Pi has, and what the tests shape the link with."""
 
 SOURCE = (
-    *("mosquitto", "mosquitto-clients", "python3-venv", "python3-pip", "python3-packaging", "python3-setuptools"),
-    *("influxdb", "influxdb-client", "nginx-light", "chrony", "zram-tools", "openssl", "acl"),
-    *("python3-cryptography", "python3-requests", "python3-yaml", "unattended-upgrades"),
+    *("mosquitto", "mosquitto-clients", "influxdb", "influxdb-client", "nginx-light", "chrony", "openssl"),
+    *("python3-venv", "python3-packaging", "systemd-zram-generator", "zram-tools"),
 )
 """What the local package source offers, with everything that these need."""
 
+REPLACED = ("systemd-timesyncd",)
+"""What is on every host and goes when something of SOURCE comes; offered as well, so that it can come back."""
+
 SHARED_SITE = Path("/srv/site")
-"""Where hosts that share the controller's PyTorch find it; nothing lies there on the others."""
+"""Where the hosts' Python finds packages that this machine lends them; empty on a host that installs all its own."""
 
 _DEBIANS = {"bookworm", "trixie"}
 _BUILD_LIMIT_S = 900.0
@@ -44,29 +40,18 @@ _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd-wait-
 
 def golden_layer() -> Path:
     """The root of the golden layer; made when it is missing or its recipe has changed."""
-    layer = _layer()
-    with _lock(cache_folder() / "layer.lock"):
-        if not layer.exists():
-            print("testbed: making the Debian that the hosts start from; this takes minutes, once", file=sys.stderr)  # noqa: T201
-            _make(layer)
-            _remove_others(layer)
-    return layer / "root"
+    return _cached().get() / "root"
 
 
 def is_made() -> bool:
     """True when the golden layer is there, so that hosts boot within seconds."""
-    return _layer().exists()
+    return _cached().is_made
 
 
-def _layer() -> Path:
-    return cache_folder() / f"layer-{recipe()}"
-
-
-def recipe() -> str:
-    """Changes whenever a layer made now would differ by our doing: packages, release or the steps' own text."""
+def _cached() -> Cached:
     steps = "".join(inspect.getsource(step) for step in (_bootstrap, _index_packages, _configure))
-    ingredients = repr((release(), BASE, SOURCE, _MASKED, SHARED_SITE, USER, steps))
-    return hashlib.sha256(ingredients.encode()).hexdigest()[:12]
+    ingredients = (release(), BASE, SOURCE, REPLACED, SHARED_SITE, _MASKED, USER, steps)
+    return Cached("layer", ingredients, "the Debian that hosts start from", _make)
 
 
 def release() -> str:
@@ -76,22 +61,18 @@ def release() -> str:
     return found[1] if found and found[1] in _DEBIANS else "bookworm"
 
 
-def _make(layer: Path) -> None:
-    """Build beside its place and move it there whole, so that an interrupted build leaves no half layer."""
-    with tempfile.TemporaryDirectory(dir=layer.parent, prefix="building-") as folder:
-        build = Path(folder) / "layer"
-        build.mkdir()
-        root = build / "root"
-        _bootstrap(root)
-        _index_packages(root / "srv" / "debian")
-        _configure(root)
-        build.rename(layer)
+def _make(folder: Path) -> None:
+    root = folder / "root"
+    _bootstrap(root)
+    _index_packages(root / "srv" / "debian")
+    _configure(root)
 
 
 def _bootstrap(root: Path) -> None:
     download = (
         'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get install --download-only --yes '
         f'-o Dir::Cache::Archives="$1/srv/debian" {" ".join(SOURCE)}'
+        f' && cd "$1/srv/debian" && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download {" ".join(REPLACED)}'
     )
     options = [
         *("--mode=root", "--variant=minbase", "--format=directory"),
@@ -147,21 +128,3 @@ def _configure(root: Path) -> None:
     site = f'import os, site\nif os.path.isdir("{SHARED_SITE}"):\n    site.addsitedir("{SHARED_SITE}")\n'
     for folder in etc.glob("python3.*"):
         (folder / "sitecustomize.py").write_text(site)
-
-
-def _remove_others(layer: Path) -> None:
-    """Layers of former recipes, unless a test bed stands on them."""
-    mounts = Path("/proc/mounts").read_text()
-    for other in layer.parent.glob("layer-*"):
-        if other.is_dir() and other != layer and str(other) not in mounts:
-            shutil.rmtree(other)
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from tests.testbed.cgroups import Cgroup
-from tests.testbed.golden import SHARED_SITE
 from tests.testbed.names import BRIDGE, PREFIX_LENGTH, USER, Names, TestbedError, address
 from tests.testbed.programs import run
 
@@ -57,6 +56,10 @@ class Machine:
         return self.folder / "console.log"
 
     @property
+    def _lent_file(self) -> Path:
+        return self.folder / "lent"
+
+    @property
     def running(self) -> bool:
         """True while any process of the host lives."""
         return bool(self.cgroup.pids())
@@ -69,8 +72,17 @@ class Machine:
                 return pid
         raise TestbedError(f"{self.host} is not running; end of {self.console}:\n{self.last_words()}")
 
-    def prepare(self, layer: Path, authorized_key: str) -> str:
-        """Lay the overlay and write what makes this host differ from the others; the public key of its sshd."""
+    def prepare(self, layer: Path, authorized_key: str, lent: Mapping[Path, Path]) -> str:
+        """Lay the overlay and write what makes this host differ from the others.
+
+        Args:
+            layer: the Debian that it starts from.
+            authorized_key: whose owner may log in.
+            lent: folders of this machine that the host can read, by where it sees them.
+
+        Returns:
+            The public key of its sshd.
+        """
         upper, work = self.folder / "upper", self.folder / "work"
         for folder in (upper, work, self.root):
             folder.mkdir(parents=True)
@@ -78,6 +90,7 @@ class Machine:
             *("mount", "-t", "overlay", self._names.machine(self.host)),
             *("-o", f"lowerdir={layer},upperdir={upper},workdir={work}", str(self.root)),
         )
+        self._lent_file.write_text("".join(f"--bind-ro={here}:{there}\n" for there, here in lent.items()))
         etc = self.root / "etc"
         (etc / "hostname").write_text(f"{self.host}\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.host}\n")
@@ -93,19 +106,15 @@ class Machine:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.host, "-f", str(key))
         return key.with_suffix(".pub").read_text().strip()
 
-    def boot(self, shared_site: Path | None = None) -> None:
-        """Switch the host on; returns before it has booted.
-
-        Args:
-            shared_site: Python packages that the host takes as installed; None to start as a Pi would, without any.
-        """
+    def boot(self) -> None:
+        """Switch the host on; returns before it has booted."""
         self.cgroup.create()
-        binds = (f"--bind-ro={shared_site}:{SHARED_SITE}",) if shared_site else ()
         nspawn = self._names.on_controller(
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}"),
             *(f"--machine={self._names.machine(self.host)}", f"--hostname={self.host}"),
-            *("--register=no", "--keep-unit", f"--network-bridge={BRIDGE}", *binds),
+            *("--register=no", "--keep-unit", f"--network-bridge={BRIDGE}"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+            *self._lent_file.read_text().split(),
         )
         joined = [str(file) for file in self.cgroup.process_files]
         with self.console.open("ab") as console:

@@ -1,0 +1,35 @@
+"""Power comes and goes: hosts come back by themselves, and a run that is on goes on."""
+
+from tests.testbed.federation import Federation
+from tests.testbed.names import PIS, SERVER
+
+
+def test_run_finishes_though_a_device_and_the_server_reboot_and_another_loses_its_power(federation: Federation) -> None:
+    """The server holds broker, coordinator and database: the run's own unit has to resume it."""
+    bed = federation.bed
+    run = federation.start_run(
+        "reboots",
+        {
+            "training": {"local_batches": 20},
+            "rounds": {"count": 40, "min_agents": 5, "required_agents": PIS},
+            "data": {"dataset": "digits"},
+        },
+    )
+    run.wait_for_round(2)
+
+    bed.machines["pi1"].reboot()
+    bed.machines["pi2"].power_cut()
+    bed.machines["pi2"].boot()
+    bed.wait_for_ssh("pi1", "pi2")
+    at_reboot = run.rounds()[-1].round_number
+    bed.machines[SERVER].reboot()
+    bed.wait_for_ssh(SERVER)
+
+    run.wait_until_finished()
+    rounds = run.rounds()
+    assert at_reboot < 40
+    assert "resumed" in run.events()
+    assert [each.round_number for each in rounds] == list(range(1, 41))
+    assert all(each.accepted == PIS for each in rounds)
+    assert {host: federation.unit_state(host, "edge-agent") for host in PIS} == dict.fromkeys(PIS, "active")
+    assert federation.unit_state(SERVER, "mosquitto") == "active"

@@ -44,6 +44,7 @@ def notices(live: LiveRun, troubles: Troubles, now_s: float) -> list[Notice]:
     """Everything that there is to say about a run that goes on, the most urgent first."""
     found = [
         *_about_missing(live, troubles.missing),
+        *_about_quarantined(troubles.quarantined),
         *_about_silent(live, troubles.silent),
         *_about_unusable(troubles.unusable),
         *_about_versions(troubles.other_version),
@@ -83,6 +84,24 @@ def _about_missing(live: LiveRun, missing: Sequence[str]) -> Iterable[Notice]:
         )
 
     return _one_by_one_or_together(missing, one, many)
+
+
+def _about_quarantined(quarantined: Sequence[str]) -> Iterable[Notice]:
+    return _one_by_one_or_together(
+        quarantined,
+        lambda agent_id: Notice(
+            "warn",
+            f"{words.device(agent_id)} has been shut out: too much of what it sent could not be used.",
+            "The model is not harmed. Ask your technician to look at it and to let it back with: "
+            f"coordinator release {agent_id}",
+        ),
+        lambda agent_ids: Notice(
+            "warn",
+            f"{len(agent_ids):,} devices have been shut out: {words.rooms(agent_ids)}.",
+            "Too much of what they sent could not be used. Ask your technician to look at them and to let them back "
+            "with: coordinator release",
+        ),
+    )
 
 
 def _about_silent(live: LiveRun, silent: Sequence[str]) -> Iterable[Notice]:

@@ -18,7 +18,7 @@ SHOWN_NOTICES = 6
 CHART_POINTS = 300
 """More rounds than these are thinned out for the curve; its last point is always there."""
 
-TROUBLE_STATES = ("missing", "silent", "unusable", "other_version", "struggling")
+TROUBLE_STATES = ("missing", "quarantined", "silent", "unusable", "other_version", "struggling")
 """Fields of `Troubles`; a room that is in several is shown in the first of them."""
 
 

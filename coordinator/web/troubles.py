@@ -45,6 +45,7 @@ class Troubles:
 
     Attributes:
         missing: should be there, and are not.
+        quarantined: were shut out, and have to be let back by the operator.
         silent: are there, and have not sent what they were asked for.
         unusable: sent results in recent rounds that could not be used; `other_version`: that another version made.
         struggling: slow themselves down, or are about to.
@@ -52,6 +53,7 @@ class Troubles:
     """
 
     missing: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
     other_version: tuple[str, ...] = ()
@@ -61,7 +63,9 @@ class Troubles:
     @property
     def agent_ids(self) -> frozenset[str]:
         """All devices that want a look."""
-        return frozenset((*self.missing, *self.silent, *self.unusable, *self.other_version, *self.struggling))
+        return frozenset(
+            (*self.missing, *self.quarantined, *self.silent, *self.unusable, *self.other_version, *self.struggling)
+        )
 
 
 def find_troubles(live: LiveRun, plan: Plan, now_s: float) -> Troubles:
@@ -71,11 +75,13 @@ def find_troubles(live: LiveRun, plan: Plan, now_s: float) -> Troubles:
         now_s: UTC seconds.
     """
     recent = _recently_refused(live)
+    shut_out = {agent_id for agent_id, device in live.devices.items() if device.quarantined}
     there = {agent_id: device for agent_id, device in live.devices.items() if device.online}
     return Troubles(
         missing=_ordered(_missing(live, plan, now_s)),
+        quarantined=_ordered(shut_out),
         silent=_ordered(agent_id for agent_id, device in there.items() if device.silent_at is not None),
-        unusable=_ordered(_with_any(recent, live, UNUSABLE)),
+        unusable=_ordered(set(_with_any(recent, live, UNUSABLE)) - shut_out),
         other_version=_ordered(_with_any(recent, live, OTHER_VERSION)),
         struggling=_ordered(agent_id for agent_id, device in there.items() if is_hot(device) or device.throttled),
         strangers=recent.get(UNKNOWN_ID, Counter())[Reason.UNKNOWN_AGENT] > 0,

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-LIMIT_MS = 60_000
+LIMIT_MS = 120_000
 PHONE = (390, 844)
 DESKTOP = (1280, 800)
 FLAGS = (

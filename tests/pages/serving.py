@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 
 class WebProcess:

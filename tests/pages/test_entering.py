@@ -15,9 +15,9 @@ from mosquitto.broker import PrivateBroker
 from tests.integration.certificates import Authority
 from tests.integration.federation import Federation
 from tests.pages.conftest import PHONE, Visitor
-from tests.pages.serving import web
+from tests.pages.serving import LIMIT_S, web
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 TOKEN = "one-token-of-many-characters"
 
@@ -106,12 +106,12 @@ def test_page_beside_a_run_ends_with_it_even_when_it_is_killed(waiting_run: Fede
     coordinator = waiting_run.coordinator
 
     coordinator.start("run", str(waiting_run.config), "--web")
-    waiting_run.wait_until(lambda: answers(address), "the page beside the run")
+    waiting_run.wait_until(lambda: answers(address), "the page beside the run", LIMIT_S)
     assert f"the page is at {address}" in coordinator.log()
     coordinator.kill()
     waiting_run.wait_until(lambda: not answers(address), "the end of the page of the run that was killed")
 
     coordinator.start("resume", "crash-test", "--runs", str(waiting_run.runs), "--web")
-    waiting_run.wait_until(lambda: answers(address), "the page beside the resumed run")
+    waiting_run.wait_until(lambda: answers(address), "the page beside the resumed run", LIMIT_S)
     coordinator.terminate()
     waiting_run.wait_until(lambda: not answers(address), "the end of the page of the run that was stopped")

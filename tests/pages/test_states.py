@@ -13,7 +13,7 @@ from tests.pages.made_up_runs import MadeUpRun
 from tests.pages.serving import web
 from tests.pages.states import STATES
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 VIEWS = {"overview": "", "engineer": "engineer"}
 

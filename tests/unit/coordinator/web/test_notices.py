@@ -97,6 +97,18 @@ def test_refusals_of_normal_life_are_not_mentioned(reason: str) -> None:
     assert found([*begun("room-5"), closed(1, ["room-5"], refused={"room-5": {reason: 2}})]) == []
 
 
+def test_device_that_was_shut_out_is_named_until_it_is_let_back() -> None:
+    records: list[Record] = [*begun("room-5"), closed(1, ["room-5"], refused={"room-5": {"non-finite": 9}})]
+    records.append(happened("agent-quarantined", START + 9, "room-5", detail="9 messages of it had to be refused"))
+
+    (notice,) = found(records)
+    assert notice.text == "Room 5's device has been shut out: too much of what it sent could not be used."
+    assert notice.todo.endswith("coordinator release room-5")
+
+    records += [happened("agent-released", START + 19, "room-5"), *(closed(n, ["room-5"]) for n in range(2, 30))]
+    assert found(records) == []
+
+
 def test_refusal_of_long_ago_is_not_mentioned() -> None:
     records: list[Record] = [*begun("a", "b"), closed(1, refused={"a": {"non-finite": 1}})]
     records += [closed(number) for number in range(2, 30)]

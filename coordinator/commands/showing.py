@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,9 @@ from transport.settings import load_settings
 
 NICENESS = 5
 """A page beside a run gives way to it."""
+
+LINGER_S = 3.0
+"""It outlives its run by so much, so that browsers see how the run has ended."""
 
 
 def web(
@@ -98,14 +102,16 @@ def shown(config: RunConfig, wanted: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            page.terminate()
+            if page.stdin is not None:
+                page.stdin.close()
 
 
 def _stop_with_parent(stop: Callable[[], None]) -> None:
-    """End when whoever started us has ended, however that was: the kernel closes our stdin then."""
+    """End when whoever started us lets go of our stdin or has ended, however that was: the kernel closes it then."""
 
     def wait() -> None:
         sys.stdin.buffer.read()
+        time.sleep(LINGER_S)
         stop()
 
     threading.Thread(target=wait, name="wait for the run's end", daemon=True).start()

@@ -6,7 +6,7 @@ import { byId, setText, show } from "./dom.js";
 import { moment } from "./format.js";
 
 const EVERY_MS = 1000;
-const PATIENCE_MS = 8000;
+const PATIENCE_MS = 20000;
 const LOST_AFTER = 2; // failures in a row
 
 /** Show what `address()` gives, again whenever it has changed. Returns a function that asks at once. */
@@ -16,6 +16,7 @@ export function follow(address, present) {
   let lastAnswer = Date.now();
   let timer = 0;
   let asking = 0;
+  let over = false;
 
   async function ask() {
     clearTimeout(timer);
@@ -28,17 +29,19 @@ export function follow(address, present) {
       if (answer.status === 401) return location.assign("/");
       if (answer.status !== 304 && !answer.ok) throw new Error((await answer.json()).error);
       if (answer.status === 200) {
-        present(await answer.json());
+        const news = await answer.json();
+        present(news);
+        over = Boolean(news.run) && news.run.state !== "running";
         tag = { address: wanted, etag: answer.headers.get("ETag") };
       }
       failures = 0;
       lastAnswer = Date.now();
-      contact(true, lastAnswer);
+      contact(true, lastAnswer, over);
     } catch (error) {
       if (mine !== asking) return;
       console.warn("no news:", error);
       failures += 1;
-      if (failures >= LOST_AFTER) contact(false, lastAnswer);
+      if (failures >= LOST_AFTER) contact(false, lastAnswer, over);
     }
     if (!document.hidden) timer = setTimeout(ask, EVERY_MS);
   }
@@ -48,8 +51,9 @@ export function follow(address, present) {
   return ask;
 }
 
-function contact(there, lastAnswer) {
+function contact(there, lastAnswer, over) {
   show(byId("lost"), !there);
+  byId("lost").className = over ? "card wide" : "lost wide";
   const at = lastAnswer / 1000;
   if (there) {
     setText(byId("live"), `Live, as of ${moment(at, true)}`);
@@ -57,7 +61,9 @@ function contact(there, lastAnswer) {
   }
   setText(
     byId("lost"),
-    `This page has had no news from the training computer since ${moment(at)}. What you see is from then. It keeps trying; nothing needs to be done here.`,
+    over
+      ? `The training has ended, and this page is not served any more since ${moment(at)}. What you see is how it ended.`
+      : `This page has had no news from the training computer since ${moment(at)}. What you see is from then. It keeps trying; nothing needs to be done here.`,
   );
   setText(byId("live"), `Last news at ${moment(at, true)}`);
 }

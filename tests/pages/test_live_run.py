@@ -180,14 +180,25 @@ def test_numbers_on_the_page_are_those_of_the_record(
         assert [row[3] for row in table] == [f"{r.loss:.4f}" for r in rounds]
         assert [row[4] for row in table] == [f"{r.train_loss:.4f}" for r in rounds]
         assert [row[5] for row in table] == [f"{len(r.accepted)}/{len(r.selected)}" for r in rounds]
-        assert [row[7] for row in table] == [f"{r.duration_s:.2f} s" for r in rounds]
+        assert [row[7] for row in table] == [in_seconds(r.duration_s) for r in rounds]
         shown = cells(tab.page, "#devices")
         assert [row[0] for row in shown] == [device.agent_id for device in devices]
         assert [row[3] for row in shown] == [f"{d.rounds_accepted}/{d.rounds_selected}" for d in devices]
-        assert [row[5] for row in shown] == [f"{d.train_s:.2f} s" for d in devices]
-        assert [row[9] for row in shown] == [f"{d.packet_bytes_up / 1e6:.2f} MB" for d in devices]
+        assert [row[5] for row in shown] == [in_seconds(d.train_s) for d in devices]
+        assert [row[9] for row in shown] == [in_bytes(d.packet_bytes_up) for d in devices]
         assert tab.origins == {server.url}
         assert tab.complaints == []
+
+
+def in_seconds(value: float | None) -> str:
+    """As the page writes it: three digits that matter."""
+    assert value is not None
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} s"
+
+
+def in_bytes(value: int) -> str:
+    unit, size = ("MB", 1e6) if value >= 1e6 else ("kB", 1e3)
+    return f"{value / size:.{0 if value >= 100 * size else 1 if value >= 10 * size else 2}f} {unit}"
 
 
 def check_overview(page: Page, accuracies: list[float | None]) -> None:

@@ -67,7 +67,9 @@ def load_folder(path: Path) -> Examples:
         if (path / FILE_NAME).is_file():
             return _load_npz(path / FILE_NAME)
         return _load_idx(path)
-    except (OSError, DataError) as error:
+    except OSError as error:
+        raise DataError(f"data folder {path}: {error.strerror or error}; {_EXPECTED}") from error
+    except DataError as error:
         raise DataError(f"data folder {path}: {error}; {_EXPECTED}") from error
 
 

@@ -32,7 +32,7 @@ SHA256_UNCOMPRESSED = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
-_WHAT_TO_DO = f"name a folder that holds MNIST (--data or ${DATA_VARIABLE}), or none, to have it downloaded"
+_WHAT_TO_DO = f"name a folder that holds MNIST (--data or ${DATA_VARIABLE}); without either it is downloaded"
 # A machine without a network should learn so soon and go on with the bundled digits.
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30

@@ -162,3 +162,12 @@ def test_missing_empty_or_half_filled_folder_is_one_error(tmp_path: Path) -> Non
     write_idx(tmp_path / "room-labels-idx1-ubyte", np.zeros((2, 1), np.uint8))
     with pytest.raises(DataError, match="room-labels-idx1-ubyte has 2 dimensions, expected 1"):
         load_folder(tmp_path)
+
+
+def test_folder_that_is_not_there_is_named_once_and_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_folder(tmp_path / "nowhere")
+
+    text = str(caught.value)
+    assert text.startswith(f"data folder {tmp_path / 'nowhere'}: No such file or directory; expected examples.npz")
+    assert text.count("nowhere") == 1

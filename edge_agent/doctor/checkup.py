@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_agent import device_lock
+from edge_agent import device_lock, sensors
 from edge_agent.config import AgentConfig
 from edge_agent.doctor import broker, device
 from edge_agent.doctor.findings import Finding, Status, ok, problem, skipped
@@ -37,6 +37,8 @@ def examine(
     yield device.check_state(config)
     yield device.check_disk(config)
     yield device.check_memory()
+    yield device.check_limits()
+    yield device.check_sensors(sensors.cpu_temperature_c(), sensors.throttled())
     yield device.check_clock()
     announce("loading PyTorch")
     torch = device.check_torch()

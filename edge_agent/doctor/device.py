@@ -110,6 +110,38 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     return warning("memory", detail, fix) if free_bytes < AGENT_BYTES else ok("memory", detail)
 
 
+def check_limits(controllers: Path = Path("/sys/fs/cgroup/cgroup.controllers")) -> Finding:
+    """The kernel counts memory, so that the limits of the agent's unit hold; Raspberry Pi OS does not by itself."""
+    try:
+        counted = controllers.read_text().split()
+    except OSError:
+        return skipped("limits", f"{controllers} does not say")
+    if "memory" in counted:
+        return ok("limits", "systemd can hold the agent to the memory and CPU of its unit")
+    return warning(
+        "limits",
+        "the kernel does not count memory, so the agent's unit has no memory limit",
+        "add cgroup_enable=memory cgroup_memory=1 to /boot/firmware/cmdline.txt, and restart the device",
+    )
+
+
+def check_sensors(temperature_c: float | None, throttled: bool | None, swaps: Path = Path("/proc/swaps")) -> Finding:
+    """What the device can tell about itself in its reports, and whether it is held back right now.
+
+    Args:
+        temperature_c, throttled: as `edge_agent.sensors` reads them.
+    """
+    seen = [f"{temperature_c:.0f} degrees C" if temperature_c is not None else "no temperature sensor"]
+    if throttled is None:
+        seen.append("nothing says whether the CPU is held back")
+    if swaps.exists() and "zram" in swaps.read_text():
+        seen.append("compressed swap is on")
+    if throttled:
+        return warning("sensors", f"{seen[0]}; the CPU is held back", "a stronger power supply, or cooling")
+    missing = temperature_c is None or throttled is None
+    return note("sensors", "; ".join(seen)) if missing else ok("sensors", "; ".join(seen))
+
+
 def check_clock(now_s: float | None = None) -> Finding:
     """Certificates have dates, so the clock must be right to a day or so; rounds never compare clocks.
 

@@ -4,8 +4,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.ansible.playbook import ANSIBLE, EXAMPLE_INVENTORY, ROLES, run_playbook
+from tests.ansible.playbook import ANSIBLE, EXAMPLE_INVENTORY, ROLES, load, run_playbook
 
 PLAYBOOKS = [ANSIBLE / "site.yml", *sorted((ANSIBLE / "playbooks").glob("*.yml"))]
 
@@ -63,3 +64,22 @@ def test_vendors_package_would_be_installed_when_its_checksum_is_right(site: Pat
 
     assert "Bring the package file" in said
     assert "failed=0" in said, said
+
+
+@pytest.mark.parametrize(
+    ("setting", "batches"), [({}, 4), ({"edge_agent_batch": 2}, 2), ({"edge_agent_batch": "100%"}, 1)]
+)
+def test_devices_take_turns_in_batches_of_the_inventory_when_switched(
+    tmp_path: Path, setting: dict[str, object], batches: int
+) -> None:
+    (switch,) = [play for play in load(ANSIBLE / "site.yml") if "serial" in play]
+    play = {"name": "turn", "hosts": switch["hosts"], "serial": switch["serial"], "gather_facts": False}
+    before = {"name": "before", "hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {}}]}
+    (tmp_path / "turns.yml").write_text(yaml.safe_dump([before, play | {"tasks": before["tasks"]}]))
+    hosts = {f"pi{number}": {} for number in range(4)}
+    inventory = {"all": {"vars": setting, "children": {"edge_agents": {"hosts": hosts}}}}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory))
+
+    done = run_playbook(tmp_path / "turns.yml", tmp_path / "inventory.yml")
+
+    assert done.stdout.count("PLAY [turn]") == batches, done.stdout + done.stderr

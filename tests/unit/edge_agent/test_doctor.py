@@ -121,6 +121,37 @@ def test_memory_is_judged_by_what_is_available(tmp_path: Path, text: str, status
     assert device.check_memory(tmp_path / "meminfo").status is status
 
 
+@pytest.mark.parametrize(
+    ("controllers", "status"), [("cpuset cpu io memory pids\n", Status.OK), ("cpuset cpu io pids\n", Status.WARNING)]
+)
+def test_limits_are_a_warning_when_the_kernel_does_not_count_memory(
+    tmp_path: Path, controllers: str, status: Status
+) -> None:
+    (tmp_path / "controllers").write_text(controllers)
+
+    assert device.check_limits(tmp_path / "controllers").status is status
+
+
+def test_limits_are_skipped_when_nothing_says(tmp_path: Path) -> None:
+    assert device.check_limits(tmp_path / "controllers").status is Status.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("temperature_c", "throttled", "status"),
+    [(48.3, False, Status.OK), (81.0, True, Status.WARNING), (48.3, None, Status.NOTE), (None, None, Status.NOTE)],
+)
+def test_sensors_are_a_warning_when_the_cpu_is_held_back(
+    tmp_path: Path, temperature_c: float | None, throttled: bool | None, status: Status
+) -> None:
+    assert device.check_sensors(temperature_c, throttled, tmp_path / "swaps").status is status
+
+
+def test_sensors_name_compressed_swap_when_it_is_on(tmp_path: Path) -> None:
+    (tmp_path / "swaps").write_text("Filename Type Size\n/dev/zram0 partition 1048576\n")
+
+    assert "compressed swap is on" in device.check_sensors(48.3, False, tmp_path / "swaps").detail
+
+
 def test_clock_before_the_installation_is_a_problem() -> None:
     finding = device.check_clock(now_s=0.0)
 

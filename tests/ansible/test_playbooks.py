@@ -76,7 +76,7 @@ def test_devices_take_turns_in_batches_of_the_inventory_when_switched(
     play = {"name": "turn", "hosts": switch["hosts"], "serial": switch["serial"], "gather_facts": False}
     before = {"name": "before", "hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {}}]}
     (tmp_path / "turns.yml").write_text(yaml.safe_dump([before, play | {"tasks": before["tasks"]}]))
-    hosts = {f"pi{number}": {} for number in range(4)}
+    hosts: dict[str, dict[str, object]] = {f"pi{number}": {} for number in range(4)}
     inventory = {"all": {"vars": setting, "children": {"edge_agents": {"hosts": hosts}}}}
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory))
 

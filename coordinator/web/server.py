@@ -235,8 +235,7 @@ class PageServer:
         self._socket = _listen(settings.host, settings.port)
         self._server = uvicorn.Server(config)
         scheme = "https" if settings.tls_cert is not None else "http"
-        name = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"{scheme}://{name}:{self._socket.getsockname()[1]}/"
+        self.url = f"{scheme}://{_name(settings.host)}:{self._socket.getsockname()[1]}/"
 
     def serve(self) -> None:
         """Answer browsers; returns when SIGINT or SIGTERM comes, or `stop` is called."""
@@ -246,6 +245,13 @@ class PageServer:
     def stop(self) -> None:
         """End `serve` from another thread."""
         self._server.should_exit = True
+
+
+def _name(host: str) -> str:
+    """How a browser gets to an address; this machine's name where we listen on all of them."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -353,15 +353,17 @@ class RoundEngine:
         run.broadcast = run.broadcast.follow(run.weights, self.rules.codecs.down, generator)
 
     def _note_silence(self, open_round: OpenRound, detail: str) -> list[str]:
-        """Select nobody who is there and sent nothing, until it is heard from; those whom this concerns."""
-        silent = []
+        """Select nobody who is there and sent nothing, until it is heard from; all whom the round went on without."""
+        left_behind = []
         for agent_id in open_round.missing():
             member = self.members.get(agent_id)
-            if member is not None and member.online and not member.quarantined:
+            if member is None or not member.online or member.quarantined:
+                continue
+            left_behind.append(agent_id)
+            if agent_id not in open_round.given_up:  # that one sent something
                 self.members.hush(member)
                 self._out.event("agent-silent", detail, agent_id)
-                silent.append(agent_id)
-        return silent
+        return left_behind
 
     def _on_proceeded(self, event: Proceeded) -> None:
         open_round = self._run.open

@@ -105,6 +105,8 @@ class Federation:
         settings: lines of TOML for the coordinator's file, on top of broker and folders.
     """
 
+    poll_s = POLL_S
+
     def __init__(self, folder: Path, broker: PrivateBroker, num_agents: int, settings: str) -> None:
         self.folder = folder
         self.broker = broker
@@ -145,7 +147,7 @@ class Federation:
                     if p.log_file.exists()
                 )
                 raise AssertionError(f"waited {limit_s:g} s in vain for: {what}\n{logs}")
-            time.sleep(POLL_S)
+            time.sleep(self.poll_s)
 
     def wait_until_training(self, agent: str, round_number: int) -> None:
         """Wait until an agent says that it trains a round."""
@@ -162,17 +164,22 @@ class Federation:
 
     def rounds(self) -> list[RoundRecord]:
         """The closed rounds so far."""
-        return [r for r in self._records() if isinstance(r, RoundRecord)]
+        return [r for r in self.records() if isinstance(r, RoundRecord)]
 
     def devices(self) -> list[DeviceRecord]:
         """The agents' reports so far."""
-        return [r for r in self._records() if isinstance(r, DeviceRecord)]
+        return [r for r in self.records() if isinstance(r, DeviceRecord)]
 
     def events(self, name: str) -> list[RunEvent]:
         """What happened to the run so far, by name."""
-        return [r for r in self._records() if isinstance(r, RunEvent) and r.name == name]
+        return [r for r in self.records() if isinstance(r, RunEvent) and r.name == name]
 
-    def _records(self) -> list[RoundRecord | DeviceRecord | RunEvent]:
+    def coordinator_is_ready(self) -> bool:
+        """True once the coordinator waits for agents or has opened a round."""
+        return (self.runs / RUN_ID / "config.json").exists() and bool(self.events("broker-connected"))
+
+    def records(self) -> list[RoundRecord | DeviceRecord | RunEvent]:
+        """Everything recorded so far."""
         return RunFolder.open(self.runs, RUN_ID).records()
 
     def _agent(self, number: int) -> Process:

@@ -164,3 +164,14 @@ def test_record_tells_who_is_in_quarantine() -> None:
     events = [event(PUT_IN, "a"), event(PUT_IN, "b"), event(LET_OUT, "a"), event("agent-online", "c")]
 
     assert list(quarantined(events)) == ["b"]
+
+
+def test_agent_whose_update_was_refused_is_invited_to_the_next_round_without_a_word_from_it() -> None:
+    driver = opened()
+    driver.handle(UpdateArrived("b", RUN_ID, 1, b"not a blob"))
+    driver.forget()
+
+    driver.deliver("a")
+
+    assert driver.invited() == ["a", "b"]
+    assert not driver.events("agent-silent")

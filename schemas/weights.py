@@ -29,6 +29,7 @@ METADATA_KEY = "federation"
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 16
+MAX_ADDRESS = 2**62
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -209,6 +210,9 @@ def _entry(name: str, entry: object) -> tuple[np.dtype[Any], tuple[int, ...], in
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not (_naturals(shape, MAX_DIMENSIONS) and _naturals(offsets, 2) and len(offsets) == 2):
         raise PayloadError(Reason.MALFORMED, f"tensor {name!r} has an impossible shape or place"[:300])
+    # An empty tensor agrees with any size; NumPy refuses, by an error of its own, what could never be addressed.
+    if math.prod(max(1, length) for length in shape) * dtype.itemsize > MAX_ADDRESS:
+        raise PayloadError(Reason.MALFORMED, f"tensor {name!r} has an impossible shape"[:300])
     begin, end = offsets
     if end - begin != math.prod(shape) * dtype.itemsize:
         raise PayloadError(Reason.MALFORMED, f"tensor {name!r}: shape and size do not agree"[:300])

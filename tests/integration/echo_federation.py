@@ -79,5 +79,9 @@ class EchoFederation(Federation):
         have = len(self.rounds())
         self.wait_until(lambda: len(self.rounds()) >= have + more, f"{more} rounds after the {have}th", 180.0)
 
+    def wait_for_coordinator(self) -> None:
+        """Wait until the coordinator is connected; torch takes its time on a busy machine."""
+        self.wait_until(self.coordinator_is_ready, "the coordinator", 240.0)
+
     def __enter__(self) -> Self:
         return self

@@ -108,6 +108,7 @@ UPDATES: dict[str, tuple[Attack, str]] = {
     "head of 2**63 bytes": (lambda _: head(2**63), "too-large malformed"),
     "head of all bytes": (lambda _: head(2**64 - 1), "too-large malformed"),
     "tensor of 2**60 elements": (lambda _: declared([2**30, 2**30], [0, 2**62]), "malformed too-large"),
+    "empty tensor of 10**20": (lambda _: declared([0, 9999999999, 9999999999], [0, 0]), "malformed"),
     "tensor with negative place": (lambda _: declared([16], [-64, 0]), "malformed"),
     "oversize": (lambda h: h.blob({"w": np.zeros(150_000, np.float32)}), "too-large"),
     "other names": (lambda h: h.blob({"w": np.zeros(8, np.float32)}), "wrong-names"),
@@ -146,7 +147,7 @@ def test_rounds_go_on_when_an_agent_sends_every_wrong_update_until_it_is_shut_ou
         hostile = Hostile(probe)
         probe.subscribe(*TOPICS.agent_filters(HOSTILE))
         federation.start()
-        federation.wait_until(lambda: bool(federation.coordinator_is_ready()), "the coordinator")
+        federation.wait_for_coordinator()
         hostile.introduce()
         hostile.wait_for_invitation()
         hostile.old_update = hostile.filled(1e-45)  # denormal, and as good as any other
@@ -166,7 +167,7 @@ def test_rounds_go_on_when_an_agent_sends_every_wrong_update_until_it_is_shut_ou
         # It is still shut out when the coordinator was killed, and comes back when the operator says so.
         federation.coordinator.kill()
         federation.resume()
-        federation.wait_until(lambda: bool(federation.events("resumed")), "the run to be resumed")
+        federation.wait_until(lambda: bool(federation.events("resumed")), "the run to be resumed", 240.0)
         federation.wait_for_rounds(3)
         assert HOSTILE not in federation.rounds()[-1].selected
         command = [sys.executable, "-m", "coordinator.cli", "release", HOSTILE, RUN_ID, "--runs", str(federation.runs)]
@@ -185,7 +186,7 @@ def test_rounds_go_on_when_an_agent_floods_the_broker(own_broker: PrivateBroker,
         hostile = Hostile(probe)
         probe.subscribe(*TOPICS.agent_filters(HOSTILE))
         federation.start()
-        federation.wait_until(lambda: bool(federation.coordinator_is_ready()), "the coordinator")
+        federation.wait_for_coordinator()
         hostile.introduce()
 
         # For others: the broker passes nothing on.

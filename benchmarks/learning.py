@@ -92,12 +92,14 @@ class Settings:
     Attributes:
         tables: of `presets`, `strategies`, `ablation`.
         splits: those of `SPLITS` that the presets are tried on.
+        codec: instead of the presets' own.
     """
 
     tables: tuple[str, ...] = ("presets", "strategies", "ablation")
     splits: tuple[str, ...] = tuple(SPLITS)
     seeds: int = 5
     first_seed: int = 11
+    codec: str | None = None
     quick: bool = False
 
 
@@ -119,6 +121,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
     del folder
     torch.set_num_threads(1)
     cases = [case for table in settings.tables for case in _cases(table, settings.splits)]
+    cases = [replace(case, codec=case.codec or settings.codec) for case in cases]
     if settings.quick:
         cases = [replace(case, split=replace(case.split, rounds=2, dataset="digits")) for case in cases[:3]]
         settings = replace(settings, seeds=1)
@@ -127,7 +130,13 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
         say(f"{number} of {len(cases)}: {case.name}, {case.split.words}")
         rows.append(row_of(case, range(settings.first_seed, settings.first_seed + settings.seeds)))
     return Result(
-        settings={"first_seed": settings.first_seed, "seeds": settings.seeds, "batch_size": 16, "agents": 5},
+        settings={
+            "codec": settings.codec,
+            "first_seed": settings.first_seed,
+            "seeds": settings.seeds,
+            "batch_size": 16,
+            "agents": 5,
+        },
         rows=rows,
         columns=COLUMNS,
         notes=("the first round at or over an accuracy on the test set: mean and range over the seeds",),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from coordinator.commands.conversation import Json, errors_in_one_line, print_document, talk
+from coordinator.commands.dividing import Scheme, SchemeOption
 from schemas.errors import ConfigError
 
 bench_app = typer.Typer(
@@ -161,6 +162,7 @@ def learning(
     splits: Annotated[str, typer.Option(help="Of the presets: pairs-10, iid-40, ..., with commas.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
+    codec: Annotated[str | None, typer.Option(help="Instead of the presets' own, such as fp32.")] = None,
     quick: Quick = False,
     out: Out = OUT,
     json_output: Json = False,
@@ -169,7 +171,7 @@ def learning(
 
     Example: coordinator bench learning --tables presets --splits pairs-10,iid-40 --seeds 3
     """
-    options: dict[str, Any] = {"seeds": seeds, "first_seed": first_seed, "quick": quick}
+    options: dict[str, Any] = {"seeds": seeds, "first_seed": first_seed, "codec": codec, "quick": quick}
     if tables:
         options["tables"] = _words(tables)
     if splits:
@@ -185,6 +187,7 @@ def bytes_command(
     ] = None,
     local_batches: Annotated[str, typer.Option(help="E, with commas.")] = "10,40",
     targets: Annotated[str, typer.Option(help="Accuracies in percent, with commas.")] = "85,90,95",
+    partition: SchemeOption = Scheme.DIGIT_PAIRS,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
     rounds: Annotated[int, typer.Option(min=1, help="At most so many.")] = 25,
@@ -200,6 +203,7 @@ def bytes_command(
     options: dict[str, Any] = {
         "local_batches": _numbers(local_batches, "--local-batches"),
         "targets": tuple(percent / 100 for percent in _percents(targets)),
+        "partition": partition.value,
         "seeds": seeds,
         "first_seed": first_seed,
         "rounds": rounds,

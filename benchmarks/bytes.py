@@ -257,7 +257,10 @@ def _draw_front(axes: Any, theme: Theme, rows: list[Row], target: float) -> None
         for row, place in zip(own, places, strict=True):
             axes.annotate(row["codec"], place, xytext=(4, 3), textcoords="offset points", fontsize=6, color=theme.text)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.12, y=0.15)
+    axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=f"to {key}: kB per device, all packets, both ways", xlabel="rounds", ylabel="kB")
     axes.legend(loc="best", fontsize=7)

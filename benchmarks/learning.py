@@ -216,7 +216,7 @@ def draw(figure: Figure, theme: Theme, result: Result) -> None:
         _draw_table(axes, theme, rows[table])
         axes.set(title=f"{table}: rounds to an accuracy")
         axes.title.set_horizontalalignment("left")
-    grid[0][0].legend(loc="lower right", ncols=2)
+    grid[-1][0].legend(loc="upper center", bbox_to_anchor=(0.2, -0.07), ncols=4)
 
 
 def _draw_table(axes: Any, theme: Theme, rows: list[Row]) -> None:

@@ -42,7 +42,7 @@ class Hostile:
 
     def introduce(self) -> None:
         status = wire.encode(AgentStatus(state="online", instance="evil"))
-        self.probe.send(TOPICS.build(Address(Kind.STATUS, HOSTILE)), status)
+        self.probe.publish(TOPICS.build(Address(Kind.STATUS, HOSTILE)), status)
 
     def wait_for_invitation(self) -> None:
         """Read on until there is a round that we were not in yet, and its model."""

@@ -1,0 +1,67 @@
+"""Processes that should not be there, or have the wrong time, beside a federation on a real broker."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosquitto.broker import PrivateBroker
+from tests.integration.echo_federation import EchoFederation
+from tests.integration.federation import RUN_ID
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def federation(mosquitto_program: str, tmp_path: Path) -> Iterator[EchoFederation]:
+    """Three honest agents and a coordinator, not started."""
+    assert mosquitto_program
+    users = ["coordinator", "room-1", "room-2", "room-3"]
+    with (
+        PrivateBroker(tmp_path / "broker", {user: f"secret-{user}" for user in users}) as broker,
+        EchoFederation(tmp_path, broker) as federation,
+    ):
+        yield federation
+
+
+def test_second_coordinator_ends_when_one_is_there_and_the_first_goes_on(federation: EchoFederation) -> None:
+    federation.start()
+    federation.wait_until(lambda: federation.coordinator_is_ready() and bool(federation.rounds()), "a round", 240.0)
+    other = federation.folder / "other.toml"
+    other.write_text(federation.config.read_text().replace(RUN_ID, "another-run"))
+
+    command = [sys.executable, "-m", "coordinator.cli", "run", str(other)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+    assert done.returncode != 0
+    assert "coordinator" in done.stdout + done.stderr
+    assert not (federation.runs / "another-run" / "checkpoints" / "round-000001.safetensors").exists()
+    federation.wait_for_rounds(2)
+
+
+def test_rounds_go_on_when_the_agents_clock_is_a_day_ahead_and_runs_too_fast(
+    federation: EchoFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = shutil.which("faketime")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("install Debian's faketime")
+        pytest.skip("Debian's faketime is not installed")
+    library = subprocess.run(
+        [program, "-f", "+1d x100", "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=True
+    )
+    with monkeypatch.context() as agents_only:
+        agents_only.setenv("LD_PRELOAD", library.stdout.strip())
+        agents_only.setenv("FAKETIME", "+1d x100")
+        agents_only.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        federation.start_agents()
+    federation.coordinator.start("run", str(federation.config))
+
+    federation.wait_until(
+        lambda: federation.coordinator_is_ready() and len(federation.rounds()) >= 3, "three rounds", 240.0
+    )
+    assert all(record.accepted == ("room-1", "room-2", "room-3") for record in federation.rounds())

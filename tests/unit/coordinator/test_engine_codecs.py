@@ -237,7 +237,7 @@ def test_update_in_another_codec_than_was_asked_for_is_refused() -> None:
     assert case.driver.outcomes("a") == [("refused", Reason.UNKNOWN_CODEC)]
 
 
-@pytest.mark.parametrize("size", [10**6, 10**9])
+@pytest.mark.parametrize("size", [10**7, 10**8])  # the first one is small enough to be looked into
 def test_decompression_bomb_is_refused_and_counted(size: int) -> None:
     case = begun("a", "b", min_updates=1)
     agent = case.agents[0]
@@ -263,7 +263,7 @@ def test_decoded_values_beyond_float32_are_refused() -> None:
 
 def bomb(size: int) -> Array:
     """A small DEFLATE stream of so many zeros."""
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflater = zlib.compressobj(1, zlib.DEFLATED, -15)
     block = bytes(10**6)
     parts = [deflater.compress(block) for _ in range(max(1, size // 10**6))]
     return np.frombuffer(b"".join([*parts, deflater.flush()]), np.uint8)

@@ -168,7 +168,8 @@ def test_rounds_go_on_when_an_agent_sends_every_wrong_update_until_it_is_shut_ou
         expected = {frozenset(reason.split()) for _, reason in UPDATES.values()}
         assert all(some & reasons(federation) for some in expected), reasons(federation)
         assert len([r for r in federation.rounds() if HOSTILE in r.accepted]) == 1
-        assert all(set(federation.names) <= set(record.accepted) for record in federation.rounds())
+        # The first round may have opened with the hostile one in an honest one's place.
+        assert all(set(federation.names) <= set(record.accepted) for record in federation.rounds()[1:])
         assert HOSTILE not in federation.rounds()[-1].selected
         assert [d.agent_id for d in summarise_devices(federation.records()) if d.quarantined] == [HOSTILE]
 

@@ -113,7 +113,7 @@ def fold_exactly(material: _Material) -> dict[str, Array]:
             max_bytes=2**30,
         )
         update = screen(blob, expected)
-        mean.add(update.weights, update.header.num_examples, update.inspection)
+        mean.add(update.weights, update.num_examples, update.inspection)
     return mean.result()
 
 

@@ -9,6 +9,7 @@ from coordinator.run_state import RunState
 from schemas.errors import Reason
 from schemas.messages import AgentRequest
 from schemas.versions import CURRENT
+from schemas.weights import prefix
 
 
 class Attendance:
@@ -52,7 +53,11 @@ class Attendance:
         member = self._admit(event.agent_id)
         if member is None or self._asks_too_much(event, member):
             return
-        wanted = self._wanted_model(event.agent_id, member, event.request)
+        request = event.request
+        if request.codecs is not None:
+            member.codecs = frozenset(request.codecs)
+            member.holds = request.holds or member.holds
+        wanted = self._wanted_model(event.agent_id, member, request)
         if wanted:
             self._arrive(member, event.minor)
             self._out.add(*wanted)
@@ -106,7 +111,7 @@ class Attendance:
             self._out.refuse_message(agent_id, Reason.QUARANTINED, SHUT_OUT)
         elif open_round is not None and open_round.wants(agent_id):
             parcel = open_round.parcels.to(agent_id, member)
-            late = bool(member.holds) and member.holds == parcel.offer.base_sha256
+            late = bool(member.holds) and prefix(member.holds) == parcel.offer.base
             if parcel.is_pushed and (late or agent_id in open_round.parcels.asked_whole):
                 # It holds what this is the difference from, and missed the broadcast; or it wants the whole model.
                 self._out.add(self._out.letters.model(open_round, parcel, agent_id))
@@ -115,5 +120,6 @@ class Attendance:
             self._out.standing(agent_id)
 
     def _arrive(self, member: Member, minor: int) -> None:
+        member.terms = ""
         self._state.members.arrive(member, min(minor, CURRENT.minor))
         self._out.letters.minor = self._state.members.lowest_minor(CURRENT.minor)

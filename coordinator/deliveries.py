@@ -118,13 +118,13 @@ class Deliveries:
             agent_id=agent_id,
             model=state.broadcast.model,
             model_sha256=state.broadcast.sha256,
-            codec=state.rules.update_codec(member.codecs) if member is not None else None,
+            codec=state.rules.codecs.up if state.rules.codecs.up.needs else None,
             max_update_norm=state.rules.max_update_norm,
             max_bytes=open_round.max_update_bytes,
         )
         try:
             update = screen(payload, expected)
-            open_round.aggregator.add(update.weights, update.header.num_examples, update.inspection)
+            open_round.aggregator.add(update.weights, update.num_examples, update.inspection)
         except PayloadError as error:
             self._refuse(open_round, agent_id, error)
             return
@@ -132,7 +132,7 @@ class Deliveries:
         out.ignored_fields += update.ignored_fields
         if member is not None:
             member.holds = state.broadcast.sha256
-        open_round.accept(agent_id, update.header.num_examples, update.header.loss, state.now_s)
+        open_round.accept(agent_id, update.num_examples, update.loss, state.now_s)
         out.accept(agent_id, open_round.number)
 
     def _refuse(self, open_round: OpenRound, agent_id: str, error: PayloadError) -> None:

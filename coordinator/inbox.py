@@ -66,7 +66,7 @@ def _events(address: Address, payload: bytes | memoryview, *, retained: bool) ->
     kind = _MESSAGES.get(address.kind)
     if kind is None:
         raise PayloadError(Reason.UNKNOWN_TOPIC, f"{address.kind.value}: not for the coordinator")
-    decoded = wire.decode(payload, kind)
+    decoded = wire.decode_report(payload) if kind is AgentReport else wire.decode(payload, kind)
     agent_id, minor = address.agent_id, decoded.version.minor
     event: Event
     match decoded.message:

@@ -1,5 +1,7 @@
 """What the coordinator says to agents, as `Publish` actions: one method per message, no decisions."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coordinator.broadcast import Broadcast
@@ -9,19 +11,23 @@ from coordinator.open_round import OpenRound
 from coordinator.parcels import Parcel
 from coordinator.rules import RoundRules
 from schemas import chunks, wire
+from schemas.codecs import CodecSpec
 from schemas.identifiers import COORDINATOR_ID
 from schemas.messages import (
     BlobHeader,
     ChunksWanted,
     CoordinatorStatus,
+    DifferenceHeader,
     ModelOffer,
     Receipt,
     RoundAnnouncement,
+    RoundCall,
     Standing,
+    WireMessage,
 )
 from schemas.topics import Address, Kind
 from schemas.versions import CURRENT
-from schemas.weights import encode
+from schemas.weights import encode, prefix
 
 STANDING_EXPIRY_S = 600
 
@@ -39,7 +45,8 @@ class Letters:
     rules: RoundRules
     minor: int = CURRENT.minor
     _written_for: object = None
-    _announcements: dict[tuple[object, ...], bytes] = field(default_factory=dict)
+    _announcements: dict[tuple[object, ...], RoundAnnouncement] = field(default_factory=dict)
+    _payloads: dict[tuple[int, str, int], bytes] = field(default_factory=dict)
 
     def status(self, message: CoordinatorStatus) -> Publish:
         """The coordinator's status, retained unless it is a claim or answers one.
@@ -51,17 +58,7 @@ class Letters:
 
     def model_blob(self, round_number: int, broadcast: Broadcast, num_examples: int) -> bytes:
         """The blob that carries the whole model of a round, the same for every agent."""
-        header = self._model_header(round_number, broadcast, num_examples)
-        return encode(broadcast.model, wire.encode(header, self.minor))
-
-    def difference_blob(self, round_number: int, broadcast: Broadcast, num_examples: int) -> bytes:
-        """The blob that carries the model of a round as its difference from the one before."""
-        said = {"codec": str(self.rules.codecs.down), "delta_from": broadcast.base_sha256}
-        header = self._model_header(round_number, broadcast, num_examples).model_copy(update=said)
-        return encode(broadcast.packed or {}, wire.encode(header))
-
-    def _model_header(self, round_number: int, broadcast: Broadcast, num_examples: int) -> BlobHeader:
-        return BlobHeader(
+        header = BlobHeader(
             kind="model",
             run_id=self.rules.run_id,
             round_number=round_number,
@@ -70,6 +67,14 @@ class Letters:
             num_examples=num_examples,
             num_batches=0,
         )
+        return encode(broadcast.model, wire.encode(header, self.minor))
+
+    def difference_blob(self, broadcast: Broadcast) -> bytes:
+        """The blob that carries the model of a round as its difference from the one before."""
+        header = DifferenceHeader(
+            codec=str(self.rules.codecs.down), base=prefix(broadcast.base_sha256), to=prefix(broadcast.sha256)
+        )
+        return encode(broadcast.packed or {}, wire.encode(header))
 
     def model(self, open_round: OpenRound, parcel: Parcel, agent_id: str | None = None) -> Publish:
         """The model to one agent, or to all at once."""
@@ -97,19 +102,39 @@ class Letters:
     def announcement(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish:
         """The invitation to a round, to one agent."""
         address = Address(Kind.ANNOUNCEMENT, agent_id)
-        offer = open_round.parcels.to(agent_id, member).offer
-        payload = self._announcement(open_round, offer, member, round(max(remaining_s, 0.0), 3))
+        message = self._announcement(open_round, agent_id, member, round(max(remaining_s, 0.0), 3))
+        member.terms = message.terms or ""
+        payload = self._written(message, "complete", member.minor, lambda: message)
         return Publish(address, payload, expiry_s=max(1, int(remaining_s)))
 
-    def _announcement(self, open_round: OpenRound, offer: ModelOffer, member: Member, deadline_s: float) -> bytes:
+    def call(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish | None:
+        """The invitation in fewer bytes, to one agent; None when it must have a complete one."""
+        message = self._announcement(open_round, agent_id, member, round(max(remaining_s, 0.0), 3))
+        model = message.model
+        if model.base is None or model.blob_sha256 is not None or member.terms != message.terms:
+            return None
+        payload = self._written(message, "call", member.minor, lambda: _call(message))
+        return Publish(Address(Kind.CALL, agent_id), payload, expiry_s=max(1, int(remaining_s)))
+
+    def _written(self, message: RoundAnnouncement, form: str, minor: int, make: Callable[[], WireMessage]) -> bytes:
+        key = (id(message), form, minor)  # kept as long as what was written for it
+        payload = self._payloads.get(key)
+        if payload is None:
+            payload = self._payloads[key] = wire.encode(make(), minor)
+        return payload
+
+    def _announcement(
+        self, open_round: OpenRound, agent_id: str, member: Member, deadline_s: float
+    ) -> RoundAnnouncement:
+        offer = open_round.parcels.to(agent_id, member).offer
+        codec = self.rules.update_codec(member.codecs)
         attempt = (open_round.number, open_round.attempt, deadline_s, self.rules)
         if self._written_for != attempt:
-            self._written_for, self._announcements = attempt, {}
-        codec = self.rules.update_codec(member.codecs)
-        personal = (member.last_accepted_round, member.recorded_reports, member.minor, offer, codec)
-        payload = self._announcements.get(personal)
-        if payload is None:
-            message = RoundAnnouncement(
+            self._written_for, self._announcements, self._payloads = attempt, {}, {}
+        personal = (member.last_accepted_round, member.recorded_reports, offer, codec)
+        message = self._announcements.get(personal)
+        if message is None:
+            message = self._announcements[personal] = RoundAnnouncement(
                 run_id=self.rules.run_id,
                 round_number=open_round.number,
                 attempt=open_round.attempt,
@@ -121,9 +146,16 @@ class Letters:
                 plan=self.rules.plan,
                 model=offer,
                 codec=str(codec) if codec else None,
+                terms=self._terms(open_round, offer, codec) if offer.codec else None,
             )
-            payload = self._announcements[personal] = wire.encode(message, member.minor)
-        return payload
+        return message
+
+    def _terms(self, open_round: OpenRound, offer: ModelOffer, codec: CodecSpec | None) -> str:
+        """A name for what stays the same from round to round."""
+        rules = self.rules
+        same = (rules.run_id, rules.plan.model_dump_json(), rules.chunk_bytes, open_round.max_update_bytes)
+        text = repr((*same, offer.codec, str(codec)))
+        return prefix(hashlib.sha256(text.encode()).hexdigest())
 
     def standing(self, agent_id: str, member: Member, message: Standing) -> Publish:
         """Where the run stands, to one agent."""
@@ -146,3 +178,8 @@ class Letters:
     @property
     def _round_expiry_s(self) -> int:
         return max(1, int(self.rules.deadline_s))
+
+
+def _call(message: RoundAnnouncement) -> RoundCall:
+    shared = message.model_dump(include=set(RoundCall.model_fields) - {"v"})
+    return RoundCall(**shared, sha256=message.model.sha256, base=message.model.base or "")

@@ -20,6 +20,7 @@ class Member:
         silent: it let a deadline pass and has not been heard of since; it is not selected meanwhile.
         minor: the schema minor that it announced; `codecs`: what it can encode and decode.
         holds: digest of the model that it holds, as far as is known; empty for none.
+        terms: of the last complete announcement that it had since it was last greeted.
         quarantined: it is shut out; `offences`: refusals that speak against it, since it was last let in.
         questions: how many answers it has asked for since a round was last closed.
         last_accepted_round: the last closed round that its update was part of.
@@ -32,6 +33,7 @@ class Member:
     instance: str = ""
     codecs: frozenset[str] = frozenset()
     holds: str = ""
+    terms: str = ""
     quarantined: bool = False
     offences: int = 0
     questions: int = 0

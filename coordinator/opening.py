@@ -10,6 +10,7 @@ from coordinator.pulls import Pulls
 from coordinator.run_state import RunState
 from coordinator.selection import Selector
 from coordinator.strategy import Strategy
+from schemas.weights import prefix
 
 UPDATE_SLACK_BYTES = 64 * 1024
 """An update may have twice the size of the model's blob, which leaves room for what strategies may add, and this."""
@@ -45,7 +46,7 @@ class Opening:
             codec=rules.codecs.down,
             chunk_bytes=rules.chunk_bytes,
             write_whole=lambda: letters.model_blob(number, broadcast, state.examples),
-            write_difference=lambda: letters.difference_blob(number, broadcast, state.examples),
+            write_difference=lambda: letters.difference_blob(broadcast),
         )
         return OpenRound(
             number=number,
@@ -79,7 +80,7 @@ class Opening:
             self._out.add(*(letters.model(open_round, parcel, agent_id) for agent_id in agent_ids))
         for member in map(self._member, agent_ids):
             # Whoever did not get it says so when it is invited again.
-            if member.holds and member.holds == parcel.offer.base_sha256:
+            if member.holds and prefix(member.holds) == parcel.offer.base:
                 member.holds = parcel.offer.sha256
 
     def _is_for_all(self, open_round: OpenRound, parcel: Parcel, num_receivers: int) -> bool:

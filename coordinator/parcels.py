@@ -9,6 +9,7 @@ from coordinator.broadcast import Broadcast
 from coordinator.members import Member
 from schemas.codecs import CodecSpec
 from schemas.messages import ModelOffer
+from schemas.weights import prefix
 
 FOLLOWING_MINOR = 2
 """From this schema minor on, agents can be sent differences."""
@@ -88,7 +89,7 @@ class Parcels:
         """What changed since the model before."""
         if self.broadcast.packed is None:
             return None
-        said = {"codec": str(self.codec), "base_sha256": self.broadcast.base_sha256}
+        said = {"codec": str(self.codec), "base": prefix(self.broadcast.base_sha256)}
         return self._parcel(self.write_difference(), said)
 
     def _parcel(self, blob: bytes, said: Mapping[str, object]) -> Parcel:

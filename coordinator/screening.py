@@ -11,13 +11,10 @@ from coordinator.aggregation import Inspection, inspect
 from schemas import codecs, wire
 from schemas.codecs import CodecSpec
 from schemas.errors import PayloadError, Reason
-from schemas.messages import BlobHeader
-from schemas.weights import Weights, check_structure, decode
+from schemas.messages import BlobHeader, DifferenceHeader
+from schemas.weights import Weights, check_structure, decode, prefix
 
 MAX_EXAMPLES = 2**31
-
-PLAIN_TEXTS = (None, "fp32")
-"""What a header says of weights that are not encoded, which every agent may send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ class Expected:
 
     Attributes:
         model: the weights that it starts from; `model_sha256` their digest.
-        codec: what it was asked to be encoded with; None for nothing but plain weights.
+        codec: of the run; None for nothing but plain weights, which are always welcome.
         max_update_norm: the largest L2 norm of (update - model).
         max_bytes: the largest blob that is read.
     """
@@ -45,7 +42,8 @@ class Expected:
 class Screened:
     """An update that may be aggregated; `inspection` is what was measured on the way."""
 
-    header: BlobHeader
+    num_examples: int
+    loss: float | None
     weights: Weights
     inspection: Inspection
     ignored_fields: int
@@ -60,12 +58,14 @@ def screen(payload: bytes | memoryview, expected: Expected) -> Screened:
     if len(payload) > expected.max_bytes:
         raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes, at most {expected.max_bytes} are read")
     head, weights = decode(payload)
-    decoded = wire.decode(head, BlobHeader)
-    _check_header(decoded.message, expected)
-    if decoded.message.codec in PLAIN_TEXTS:
+    decoded = wire.decode_header(head)
+    header = decoded.message
+    if isinstance(header, DifferenceHeader):
+        num_examples, codec = _check_difference(header, expected)
+        weights = codecs.apply(expected.model, codecs.decode(weights, codec, expected.model))
+    else:
+        num_examples = _check_header(header, expected)
         check_structure(weights, expected.model)
-    elif expected.codec is not None:
-        weights = codecs.apply(expected.model, codecs.decode(weights, expected.codec, expected.model))
     seen = inspect(weights, expected.model)
     if not seen.finite:
         raise PayloadError(Reason.NON_FINITE, "the update holds NaN or infinite values")
@@ -74,10 +74,10 @@ def screen(payload: bytes | memoryview, expected: Expected) -> Screened:
             Reason.NORM_EXCEEDED,
             f"the update is {seen.norm:.4g} away from the model, at most {expected.max_update_norm:.4g}",
         )
-    return Screened(decoded.message, weights, seen, decoded.ignored_fields)
+    return Screened(num_examples, header.loss, weights, seen, decoded.ignored_fields)
 
 
-def _check_header(header: BlobHeader, expected: Expected) -> None:
+def _check_header(header: BlobHeader, expected: Expected) -> int:
     if header.kind != "update":
         raise PayloadError(Reason.MALFORMED, f"a blob of kind {header.kind!r} on an update topic")
     if header.sender != expected.agent_id:
@@ -88,8 +88,22 @@ def _check_header(header: BlobHeader, expected: Expected) -> None:
         raise PayloadError(Reason.STALE_ROUND, f"made for round {header.round_number}")
     if header.base_sha256 != expected.model_sha256:
         raise PayloadError(Reason.WRONG_BASE, "trained from another model than this round's")
-    if not 1 <= header.num_examples <= MAX_EXAMPLES:
-        raise PayloadError(Reason.WRONG_EXAMPLES, f"{header.num_examples} examples: expected 1 to {MAX_EXAMPLES}")
-    asked = None if expected.codec is None else str(expected.codec)
-    if header.codec not in {*PLAIN_TEXTS, asked}:
+    _check_examples(header.num_examples)
+    if header.codec not in (None, "fp32"):
+        raise PayloadError(Reason.UNKNOWN_CODEC, f"codec {header.codec!r} is for differences, this is a whole update")
+    return header.num_examples
+
+
+def _check_difference(header: DifferenceHeader, expected: Expected) -> tuple[int, CodecSpec]:
+    if header.base != prefix(expected.model_sha256):
+        raise PayloadError(Reason.WRONG_BASE, "trained from another model than this round's")
+    num_examples = header.num_examples or 0
+    _check_examples(num_examples)
+    if expected.codec is None or header.codec != str(expected.codec):
         raise PayloadError(Reason.UNKNOWN_CODEC, f"codec {header.codec!r} was not asked for")
+    return num_examples, expected.codec
+
+
+def _check_examples(num_examples: int) -> None:
+    if not 1 <= num_examples <= MAX_EXAMPLES:
+        raise PayloadError(Reason.WRONG_EXAMPLES, f"{num_examples} examples: expected 1 to {MAX_EXAMPLES}")

@@ -8,8 +8,8 @@ from edge_agent.events import Carry, HeldModel
 from schemas import wire
 from schemas.codecs import Compressed, apply, compress, decode, difference, parse_codec, rounding_generator
 from schemas.errors import PayloadError, Reason
-from schemas.messages import BlobHeader, RoundAnnouncement
-from schemas.weights import Weights, digest
+from schemas.messages import DifferenceHeader, RoundAnnouncement
+from schemas.weights import Weights, digest, prefix
 from schemas.weights import decode as read_blob
 
 _RESIDUAL = "codec-residual/"
@@ -56,12 +56,12 @@ def read_model(payload: bytes | memoryview, announcement: RoundAnnouncement) -> 
         PayloadError: it is not the announced model.
     """
     offer = announcement.model
-    if offer.base_sha256 is None and len(payload) > offer.size_bytes:
+    if offer.base is None and len(payload) > offer.size_bytes:
         raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes, {offer.size_bytes} were announced")
     head, weights = read_blob(payload)
-    header = wire.decode(head, BlobHeader).message
+    header = wire.decode_header(head).message
     if header.kind != "model":
-        raise PayloadError(Reason.MALFORMED, f"a blob of kind {header.kind!r} on a model topic")
+        raise PayloadError(Reason.MALFORMED, f"a blob of kind {header.kind!r} where a whole model was expected")
     if digest(weights) != offer.sha256:
         raise PayloadError(Reason.WRONG_DIGEST, "the weights do not have the announced digest")
     return weights
@@ -74,13 +74,13 @@ def follow(payload: bytes | memoryview, held: HeldModel | None) -> HeldModel | N
         PayloadError: it is, but something is wrong with it.
     """
     head, packed = read_blob(payload)
-    header = wire.decode(head, BlobHeader).message
-    if held is None or header.kind != "model" or header.codec is None or header.delta_from != held.sha256:
+    header = wire.decode_header(head).message
+    if held is None or not isinstance(header, DifferenceHeader) or header.base != prefix(held.sha256):
         return None
     model = apply(held.weights, decode(packed, parse_codec(header.codec), held.weights))
     for array in model.values():
         array.flags.writeable = False
     sha256 = digest(model)
-    if sha256 != header.base_sha256:
+    if prefix(sha256) != header.to:
         raise PayloadError(Reason.WRONG_DIGEST, "the difference does not lead to the model that it says")
     return HeldModel(sha256, model)

@@ -14,6 +14,7 @@ from edge_agent.agent_state import AgentState
 from edge_agent.events import (
     Action,
     Announced,
+    Called,
     Carry,
     ChunkArrived,
     ChunksAsked,
@@ -47,7 +48,7 @@ from edge_agent.reports import Reports
 from edge_agent.sending import Sending
 from edge_agent.workbench import Workbench
 from schemas.measures import Instant
-from schemas.messages import RoundAnnouncement
+from schemas.messages import ModelOffer, RoundAnnouncement
 
 
 class ParticipantEngine:
@@ -81,6 +82,7 @@ class ParticipantEngine:
         self._sending = Sending(self._state, self._out, self._holdings, self._polling)
         self._reports = Reports(self._state, self._out)
         self._session = ""
+        self._known: RoundAnnouncement | None = None
         self._over = False
         self._handlers: dict[type, Callable[[Any], None]] = {
             ConnectionGained: self._on_connection_gained,
@@ -88,6 +90,7 @@ class ParticipantEngine:
             StatusSeen: self._on_status_seen,
             CoordinatorSeen: self._on_coordinator_seen,
             Announced: self._on_announced,
+            Called: self._on_called,
             Stood: self._on_stood,
             ModelArrived: self._fetching.on_model_arrived,
             ChunkArrived: self._fetching.on_chunk_arrived,
@@ -197,8 +200,18 @@ class ParticipantEngine:
 
     # -- where the run stands
 
+    def _on_called(self, event: Called) -> None:
+        """A round in few words: the rest is what the last complete announcement said."""
+        call, known = event.call, self._known
+        if known is None or (known.run_id, known.terms) != (call.run_id, call.terms):
+            self._out.add(self._out.letters.ask_state(self._state.held))
+            return
+        said = call.model_dump(exclude={"v", "sha256", "base"})
+        model = ModelOffer(sha256=call.sha256, size_bytes=0, codec=known.model.codec, base=call.base)
+        self._on_announced(Announced(known.model_copy(update=said | {"model": model}), event.minor))
+
     def _on_announced(self, event: Announced) -> None:
-        announcement = event.announcement
+        announcement = self._known = event.announcement
         run_id, closed_round = announcement.run_id, announcement.round_number - 1
         self._polling.heard("announced", run_id, announcement.round_number, announcement.attempt)
         if self._holdings.is_outdated(run_id, closed_round):

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.measures import Traffic
-from schemas.messages import AgentStatus, ChunksWanted, CoordinatorStatus, Receipt, RoundAnnouncement, Standing
+from schemas.messages import (
+    AgentStatus,
+    ChunksWanted,
+    CoordinatorStatus,
+    Receipt,
+    RoundAnnouncement,
+    RoundCall,
+    Standing,
+)
 from schemas.topics import Address
 from schemas.weights import Array, Weights
 
@@ -57,6 +65,14 @@ class Announced:
     """We are invited to a round, in a message of schema minor `minor`."""
 
     announcement: RoundAnnouncement
+    minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """We are invited to a round on terms that we should know, in a message of schema minor `minor`."""
+
+    call: RoundCall
     minor: int
 
 
@@ -178,6 +194,7 @@ Event = (
     | StatusSeen
     | CoordinatorSeen
     | Announced
+    | Called
     | Stood
     | ModelArrived
     | ChunkArrived

@@ -21,7 +21,7 @@ from edge_agent.round_in_work import RoundInWork
 from edge_agent.workbench import Workbench
 from schemas.chunks import Fetch
 from schemas.errors import PayloadError
-from schemas.weights import Weights, digest
+from schemas.weights import Weights, digest, prefix
 
 MODEL_WAIT_S = 2.0
 """How long after the announcement the model may take before it is asked for."""
@@ -154,7 +154,7 @@ class Fetching:
         try:
             weights = read_model(event.payload, work.announcement)
         except PayloadError as error:
-            if offer.base_sha256 is None:
+            if offer.base is None:
                 self._refuse(work, f"model of round {work.number} refused: {error}")
             elif not self._lacks_base(work):
                 # The difference does not lead to the announced model: start afresh.
@@ -172,8 +172,8 @@ class Fetching:
 
     def _lacks_base(self, work: RoundInWork) -> bool:
         """True when the announced difference is from a model that is not held."""
-        base, held = work.announcement.model.base_sha256, self._state.held
-        return base is not None and (held is None or held.sha256 != base)
+        base, held = work.announcement.model.base, self._state.held
+        return base is not None and (held is None or prefix(held.sha256) != base)
 
     def _start(self, work: RoundInWork, weights: Weights) -> None:
         state, announcement = self._state, work.announcement

@@ -2,6 +2,7 @@
 
 from edge_agent.events import (
     Announced,
+    Called,
     ChunkArrived,
     ChunksAsked,
     CoordinatorSeen,
@@ -14,7 +15,15 @@ from edge_agent.events import (
 )
 from schemas import wire
 from schemas.errors import PayloadError
-from schemas.messages import AgentStatus, ChunksWanted, CoordinatorStatus, Receipt, RoundAnnouncement, Standing
+from schemas.messages import (
+    AgentStatus,
+    ChunksWanted,
+    CoordinatorStatus,
+    Receipt,
+    RoundAnnouncement,
+    RoundCall,
+    Standing,
+)
 from schemas.topics import Address, Kind, Topics
 
 
@@ -55,6 +64,9 @@ def _event(address: Address, payload: bytes | memoryview) -> Event:  # noqa: PLR
         case Kind.ANNOUNCEMENT:
             announced = wire.decode(payload, RoundAnnouncement)
             return Announced(announced.message, announced.version.minor)
+        case Kind.CALL:
+            called = wire.decode(payload, RoundCall)
+            return Called(called.message, called.version.minor)
         case Kind.STANDING:
             return Stood(wire.decode(payload, Standing).message)
         case Kind.RECEIPT:

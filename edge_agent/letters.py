@@ -13,16 +13,21 @@ from schemas.messages import (
     AgentRequest,
     AgentStatus,
     BlobHeader,
+    BriefReport,
+    DifferenceHeader,
     RoundAnnouncement,
     RoundRef,
     UpdateOffer,
 )
 from schemas.topics import Address, Kind
 from schemas.versions import CURRENT
-from schemas.weights import Weights, encode
+from schemas.weights import Weights, encode, prefix
 
 REQUEST_EXPIRY_S = 60
 UPDATE_EXPIRY_S = 3600
+
+BRIEF_MINOR = 2
+"""From this schema minor on, coordinators read brief reports."""
 
 
 @dataclass(slots=True)
@@ -47,17 +52,20 @@ class Letters:
         message = AgentStatus(state="offline", instance=self.instance)
         return Publish(Address(Kind.STATUS, self.agent_id), wire.encode(message), retain=True)
 
-    def ask_state(self) -> Publish:
-        """Ask what is going on."""
-        return self._request(AgentRequest(want="state"))
+    def ask_state(self, held: HeldModel | None = None) -> Publish:
+        """Ask what is going on; says the same as the status, which may have been lost."""
+        holds = held.sha256 if held is not None else None
+        return self._request(AgentRequest(want="state", codecs=CAPABILITIES, holds=holds))
 
     def ask_model(self, run_id: str, round_number: int) -> Publish:
-        """Ask for the whole model."""
-        return self._request(AgentRequest(want="model", round=RoundRef(run_id=run_id, round_number=round_number)))
+        """Ask for the model as it was announced."""
+        ref = RoundRef(run_id=run_id, round_number=round_number)
+        return self._request(AgentRequest(want="model", round=ref, codecs=CAPABILITIES))
 
     def ask_whole_model(self, run_id: str, round_number: int) -> Publish:
         """Ask for the whole model instead of a difference."""
-        return self._request(AgentRequest(want="whole", round=RoundRef(run_id=run_id, round_number=round_number)))
+        ref = RoundRef(run_id=run_id, round_number=round_number)
+        return self._request(AgentRequest(want="whole", round=ref, codecs=CAPABILITIES))
 
     def ask_chunks(self, run_id: str, round_number: int, first: int, count: int) -> Publish:
         """Ask for some chunks of the model."""
@@ -72,6 +80,17 @@ class Letters:
         Args:
             packed: the update in the announced codec; None sends the weights themselves.
         """
+        # JSON has no NaN; the coordinator looks at the weights themselves.
+        loss = result.loss if math.isfinite(result.loss) else None
+        if packed is not None and announcement.codec is not None:
+            brief = DifferenceHeader(
+                codec=announcement.codec,
+                base=prefix(announcement.model.sha256),
+                num_examples=result.num_examples,
+                num_batches=result.num_batches,
+                loss=loss,
+            )
+            return encode(packed, wire.encode(brief, self.minor))
         header = BlobHeader(
             kind="update",
             run_id=result.run_id,
@@ -80,11 +99,9 @@ class Letters:
             base_sha256=announcement.model.sha256,
             num_examples=result.num_examples,
             num_batches=result.num_batches,
-            # JSON has no NaN; the coordinator looks at the weights themselves.
-            loss=result.loss if math.isfinite(result.loss) else None,
-            codec=None if packed is None else announcement.codec,
+            loss=loss,
         )
-        return encode(result.weights if packed is None else packed, wire.encode(header, self.minor))
+        return encode(result.weights, wire.encode(header, self.minor))
 
     def update(self, pending: PendingUpdate) -> Publish:
         """The whole update."""
@@ -112,7 +129,8 @@ class Letters:
 
     def report(self, run_id: str, round_number: int, report: AgentReport) -> Publish:
         """The measurements of a round."""
-        return Publish(Address(Kind.REPORT, self.agent_id, run_id, round_number), wire.encode(report, self.minor))
+        message = BriefReport.of(report) if self.minor >= BRIEF_MINOR else report
+        return Publish(Address(Kind.REPORT, self.agent_id, run_id, round_number), wire.encode(message, self.minor))
 
     def _request(self, message: AgentRequest) -> Publish:
         address = Address(Kind.REQUEST, self.agent_id)

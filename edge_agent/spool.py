@@ -17,6 +17,7 @@ whatever moment the power fails at, the round can be repeated with the same byte
 """
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -28,9 +29,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge_agent.events import Carry, HeldModel, PendingUpdate
-from schemas import wire
 from schemas.errors import PayloadError, StorageError
-from schemas.messages import BlobHeader
 from schemas.weights import decode, digest, encode, segments
 
 log = logging.getLogger(__name__)
@@ -41,8 +40,8 @@ SYNC_AFTER_S = 1.0
 _SLOT_NAME = "update.slot"
 _MODEL_NAME = "model.safetensors"
 _CARRY = re.compile(r"carry-(\d{1,7})\.safetensors\Z")
-_SLOT_HEAD = struct.Struct("<8sQI")
-_SLOT_MAGIC = b"FLUPDT01"
+_SLOT_HEAD = struct.Struct("<8sIQI")
+_SLOT_MAGIC = b"FLUPDT02"
 
 
 class Spool:
@@ -76,7 +75,7 @@ class Spool:
                 run.mkdir(mode=0o700, exist_ok=True)
                 _write_durably(_carry_path(run, update.round_number), encode(update.carry))
             slot = self._slot_of(run)
-            slot.write(update.blob)
+            slot.write(self._label(update), update.blob)
             self._syncer.expect(slot)
         except OSError as error:
             raise StorageError(f"cannot keep the update in {run}: {error.strerror or error}") from error
@@ -155,19 +154,19 @@ class Spool:
         return run.name, pending, carries
 
     def _load_update(self, run: Path, carries: dict[int, Carry]) -> PendingUpdate | None:
-        blob = _read_slot(run / _SLOT_NAME)
-        if blob is None:
+        kept = _read_slot(run / _SLOT_NAME)
+        if kept is None:
             return None
-        try:
-            header = wire.decode(decode(blob)[0], BlobHeader).message
-        except PayloadError as error:
-            log.warning("the update kept in %s cannot be used (%s): the round is trained anew", run, error)
-            return None
-        if (header.sender, header.run_id) != (self._agent_id, run.name):
+        label, blob = kept
+        agent_id, run_id, number, base_sha256 = json.loads(label)
+        if (agent_id, run_id) != (self._agent_id, run.name):
             log.warning("the update kept in %s is not this agent's of that run: ignored", run)
             return None
-        number = header.round_number
-        return PendingUpdate(run.name, number, header.base_sha256, blob, carries.get(number, {}))
+        return PendingUpdate(run_id, number, base_sha256, blob, carries.get(number, {}))
+
+    def _label(self, update: PendingUpdate) -> bytes:
+        """Whose update it is, and of what: encoded ones do not say it themselves."""
+        return json.dumps([self._agent_id, update.run_id, update.round_number, update.base_sha256]).encode()
 
     def _slot_of(self, run: Path) -> "_Slot":
         path = run / _SLOT_NAME
@@ -185,17 +184,17 @@ class Spool:
 
 
 class _Slot:
-    """The file whose content is overwritten by every update: a head with length and checksum, then the blob."""
+    """The file whose content is overwritten by every update: a head with lengths and checksum, a label, the blob."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._fd).st_size
 
-    def write(self, blob: bytes | memoryview) -> None:
-        head = _SLOT_HEAD.pack(_SLOT_MAGIC, len(blob), zlib.crc32(blob))
-        size = len(head) + len(blob)
-        remaining = [memoryview(head), memoryview(blob).cast("B")]
+    def write(self, label: bytes, blob: bytes | memoryview) -> None:
+        head = _SLOT_HEAD.pack(_SLOT_MAGIC, len(label), len(blob), zlib.crc32(blob, zlib.crc32(label)))
+        remaining = [memoryview(head), memoryview(label), memoryview(blob).cast("B")]
+        size = sum(map(len, remaining))
         at = 0
         while remaining:
             written = os.pwritev(self._fd, remaining, at)
@@ -257,8 +256,8 @@ class _Syncer:
                     log.warning("cannot sync %s: after a power cut its round is trained again: %s", slot.path, error)
 
 
-def _read_slot(path: Path) -> bytes | None:
-    """The blob in a slot; None when there is none or it was cut off."""
+def _read_slot(path: Path) -> tuple[bytes, bytes] | None:
+    """The label and the blob in a slot; None when there is none or it was cut off."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -267,10 +266,11 @@ def _read_slot(path: Path) -> bytes | None:
         log.warning("cannot read %s: the round is trained anew: %s", path, error)
         return None
     if len(content) >= _SLOT_HEAD.size:
-        magic, size, checksum = _SLOT_HEAD.unpack_from(content)
-        blob = content[_SLOT_HEAD.size : _SLOT_HEAD.size + size]
-        if magic == _SLOT_MAGIC and len(blob) == size and zlib.crc32(blob) == checksum:
-            return blob
+        magic, label_bytes, blob_bytes, checksum = _SLOT_HEAD.unpack_from(content)
+        begin = _SLOT_HEAD.size + label_bytes
+        label, blob = content[_SLOT_HEAD.size : begin], content[begin : begin + blob_bytes]
+        if magic == _SLOT_MAGIC and len(blob) == blob_bytes and zlib.crc32(blob, zlib.crc32(label)) == checksum:
+            return label, blob
     log.warning("%s was being written when the process or the power went: the round is trained anew", path)
     return None
 

@@ -17,6 +17,7 @@ Bytes = Annotated[int, Field(ge=0, le=2**48)]
 Count = Annotated[int, Field(ge=0, le=2**48)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 Codec = Annotated[str, Field(min_length=1, max_length=64)]
+DigestPrefix = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 RoundNumbers = Annotated[tuple[RoundNumber, ...], Field(max_length=16)]
 Detail = Annotated[str, Field(max_length=500)]
 
@@ -65,12 +66,15 @@ class AgentRequest(WireMessage):
 
     Attributes:
         first: the first chunk wanted; `count`: how many from there on.
+        codecs, holds: as in the status, which may have been lost.
     """
 
     want: Literal["state", "model", "chunks", "whole"]
     round: RoundRef | None = None
     first: Count = 0
     count: Annotated[int, Field(ge=0, le=64)] = 0
+    codecs: Annotated[tuple[Codec, ...] | None, Field(max_length=32), Since(2)] = None
+    holds: Annotated[Sha256 | None, Since(2)] = None
 
 
 class TrainingPlan(Part):
@@ -101,7 +105,7 @@ class ModelOffer(Part):
         size_bytes: of the blob that carries it; `chunk_bytes`: larger blobs are fetched in chunks of this size.
         blob_sha256: hash of the blob itself, for chunked transfer.
         codec: set where models come as differences in this codec: the agent holds on to each model for the next one.
-        base_sha256: the blob is a difference from the model with this digest; None when it is the model itself.
+        base: the blob is a difference from the model whose digest begins so; None when it is the model itself.
         from_seed: the model is the plan's first one, which agents derive themselves: no blob is sent unasked.
     """
 
@@ -109,7 +113,7 @@ class ModelOffer(Part):
     size_bytes: Bytes
     blob_sha256: Sha256 | None = None
     codec: Annotated[Codec | None, Since(2)] = None
-    base_sha256: Annotated[Sha256 | None, Since(2)] = None
+    base: Annotated[DigestPrefix | None, Since(2)] = None
     from_seed: Annotated[bool | None, Since(2)] = None
 
 
@@ -125,6 +129,7 @@ class RoundAnnouncement(WireMessage):
         chunk_bytes: blobs larger than this travel in chunks of this size.
         max_update_bytes: the largest update blob that is read.
         codec: how the update is to be encoded; None for plain fp32 weights.
+        terms: a name for all that stays the same from round to round, by which a `RoundCall` refers to it.
     """
 
     run_id: RunId
@@ -138,6 +143,27 @@ class RoundAnnouncement(WireMessage):
     plan: TrainingPlan
     model: ModelOffer
     codec: Annotated[Codec | None, Since(1)] = None
+    terms: Annotated[DigestPrefix | None, Since(2)] = None
+
+
+class RoundCall(WireMessage):
+    """A `RoundAnnouncement` in fewer bytes, to an agent that has had a complete one with the same `terms`.
+
+    The model is the difference from the one before. Everything that is not here is as in the complete announcement.
+
+    Attributes:
+        sha256: digest of the model; `base`: the first digits of that of the model before.
+    """
+
+    run_id: RunId
+    round_number: RoundNumber
+    attempt: Annotated[int, Field(ge=1, le=10_000)]
+    deadline_s: Seconds
+    last_accepted_round: RoundNumber
+    recorded_reports: RoundNumbers = ()
+    terms: DigestPrefix
+    sha256: Sha256
+    base: DigestPrefix
 
 
 class Standing(WireMessage):
@@ -219,6 +245,39 @@ class AgentReport(WireMessage):
     throttled: Annotated[bool | None, Since(1)] = None
 
 
+_REPORT_FIELDS = tuple(name for name in AgentReport.model_fields if name != "v")
+
+
+class BriefReport(WireMessage):
+    """An `AgentReport` in fewer bytes: the values of its fields behind `v`, in order; null where there is none."""
+
+    values: Annotated[tuple[float | int | bool | None, ...], Field(min_length=13, max_length=32)]
+
+    @classmethod
+    def of(cls, report: AgentReport) -> "BriefReport":
+        """The same report, with as many digits as it is written with."""
+        values = [_shortest(getattr(report, name), AgentReport.significant_digits) for name in _REPORT_FIELDS]
+        while values[-1] is None:
+            values.pop()
+        return cls(values=tuple(values))
+
+    @property
+    def report(self) -> AgentReport:
+        """The same report.
+
+        Raises:
+            ValueError: a value is missing, or out of its range.
+        """
+        return AgentReport.model_validate(dict(zip(_REPORT_FIELDS, self.values, strict=False)))
+
+
+def _shortest(value: float | bool | None, digits: int) -> float | bool | None:
+    if not isinstance(value, float):
+        return value
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
 class CoordinatorStatus(WireMessage):
     """The coordinator is there (retained), or gone (its last will). An agent answers a new session with its status.
 
@@ -244,8 +303,7 @@ class BlobHeader(WireMessage):
         base_sha256: digest of the model that the weights started from; for a model, its own digest.
         num_examples: the agent's local examples, n_k of the weighted mean (in a model: their sum, 0 at first).
         num_batches: the batches trained in this round.
-        codec: of the tensors, which are then a difference from the model that they start from.
-        delta_from: in a model, the digest of the model that the difference is to be added to.
+        codec: of the weights; None when they are plain, which is all there is: see `DifferenceHeader`.
     """
 
     kind: Literal["model", "update"]
@@ -257,7 +315,27 @@ class BlobHeader(WireMessage):
     num_batches: Count
     loss: float | None = None
     codec: Annotated[Codec | None, Since(1)] = None
-    delta_from: Annotated[Sha256 | None, Since(2)] = None
+
+
+class DifferenceHeader(WireMessage):
+    """The header inside a blob that holds an encoded difference; agent, run and round are those of the topic.
+
+    Attributes:
+        codec: of the tensors.
+        base: the first digits of the digest of the model that it is a difference from; `to`: of the one that a
+            model's difference leads to.
+        num_examples, num_batches, loss: of an update, as in `BlobHeader`.
+    """
+
+    significant_digits = 6
+
+    kind: Literal["difference"] = "difference"
+    codec: Codec
+    base: DigestPrefix
+    to: DigestPrefix | None = None
+    num_examples: Count | None = None
+    num_batches: Count | None = None
+    loss: float | None = None
 
 
 class ChunkHeader(WireMessage):

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     UPDATE_CHUNK = "agents/{agent_id}/chunks/{run_id}/{round_number}/{index}"
     REPORT = "agents/{agent_id}/reports/{run_id}/{round_number}"
     ANNOUNCEMENT = "agents/{agent_id}/inbox/announcement"
+    CALL = "agents/{agent_id}/inbox/round"
     RECEIPT = "agents/{agent_id}/inbox/receipt"
     STANDING = "agents/{agent_id}/inbox/standing"
     WANTED = "agents/{agent_id}/inbox/wanted"
@@ -43,6 +44,7 @@ TO_COORDINATOR: Final = (Kind.STATUS, Kind.REQUEST, Kind.UPDATE, Kind.OFFER, Kin
 
 TO_AGENT: Final = (
     Kind.ANNOUNCEMENT,
+    Kind.CALL,
     Kind.RECEIPT,
     Kind.STANDING,
     Kind.WANTED,

@@ -130,6 +130,11 @@ def digest(weights: Weights) -> str:
     return sha.hexdigest()
 
 
+def prefix(sha256: str) -> str:
+    """The first digits of a digest: enough to tell a run's models apart, too few to prove one."""
+    return sha256[:16]
+
+
 def check_structure(weights: Weights, reference: Weights) -> None:
     """Refuse weights whose names, shapes or dtypes differ from the reference model's.
 

@@ -15,7 +15,7 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import PayloadError, Reason
-from schemas.messages import WireMessage
+from schemas.messages import AgentReport, BlobHeader, BriefReport, DifferenceHeader, WireMessage
 from schemas.versions import CURRENT, Since, Version
 
 MAX_JSON_BYTES = 16 * 1024
@@ -68,6 +68,32 @@ def decode(payload: bytes | memoryview, kind: type[M]) -> Decoded[M]:
     except (ValidationError, ValueError) as error:
         raise _refusal(error, kind) from error
     return Decoded(message, version, ignored)
+
+
+def decode_header(payload: bytes | memoryview) -> Decoded[BlobHeader] | Decoded[DifferenceHeader]:
+    """Read the header of a weight blob, of either kind.
+
+    Raises:
+        PayloadError: as `decode`.
+    """
+    if len(payload) <= MAX_JSON_BYTES and _parse_object(bytes(payload)).get("kind") == "difference":
+        return decode(payload, DifferenceHeader)
+    return decode(payload, BlobHeader)
+
+
+def decode_report(payload: bytes | memoryview) -> Decoded[AgentReport]:
+    """Read a report, in words or brief.
+
+    Raises:
+        PayloadError: as `decode`.
+    """
+    if len(payload) > MAX_JSON_BYTES or "values" not in _parse_object(bytes(payload)):
+        return decode(payload, AgentReport)
+    brief = decode(payload, BriefReport)
+    try:
+        return Decoded(brief.message.report, brief.version, brief.ignored_fields)
+    except (ValidationError, ValueError) as error:
+        raise _refusal(error, AgentReport) from error
 
 
 def _parse_object(payload: bytes) -> dict[str, Any]:

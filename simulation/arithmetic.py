@@ -13,12 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.events import StartTraining, TrainingFinished
+from schemas.codecs import PLAIN, CodecPair, CodecSpec, Compressed, compress, rounding_generator
 from schemas.messages import TrainingPlan
 
 Model = dict[str, npt.NDArray[np.float32]]
 
 FIRST: Model = {"w": np.array([0.5, -0.25, 2.0], np.float32)}
 """The model of round 0."""
+
+PLAN_SEED = 0
+"""Of the plans that this model is used with."""
 
 GRID = 2**32
 """The grid that updates are rounded to before they are summed; see `coordinator.aggregation`."""
@@ -68,19 +72,36 @@ class ArithmeticTrainer:
         )
 
 
-def expected_models(accepted: Sequence[Collection[str]]) -> list[Model]:
-    """The global model after each round, from the accepted sets of rounds 1, 2, ..."""
-    model, carries, models = FIRST, dict[str, Model](), []
+def expected_models(accepted: Sequence[Collection[str]], codecs: CodecPair = PLAIN) -> list[Model]:
+    """The global model after each round, from the accepted sets of rounds 1, 2, ...
+
+    With codecs, what agents hold and what is decoded of their updates is worked out with the codec library alone.
+    """
+    model, held, carries, models = FIRST, FIRST, dict[str, Model](), []
+    residuals: dict[str, Model] = {}
     for number, agents in enumerate(accepted, start=1):
         total = sum(examples_of(agent) for agent in agents)
         sums = [Fraction(0)] * 3
         for agent in agents:
-            update, carries[agent] = local_update(model, carries.get(agent, {}), agent, number)
+            update, carries[agent] = local_update(held, carries.get(agent, {}), agent, number)
+            if codecs.up.needs:
+                sent = _sent(update["w"] - held["w"], residuals.get(agent, {}), codecs.up, number, agent)
+                update, residuals[agent] = {"w": held["w"] + sent.decoded["w"]}, sent.residual
             for i in range(3):
                 sums[i] += examples_of(agent) * Fraction(round(Fraction(float(update["w"][i])) * GRID), GRID)
-        model = {"w": np.array([_nearest(s / total) for s in sums], np.float32)}
+        mean = np.array([_nearest(s / total) for s in sums], np.float32)
+        model = {"w": mean if held is model else model["w"] + (mean - held["w"])}
+        if codecs.down.needs:
+            sent = _sent(model["w"] - held["w"], {}, codecs.down, number + 1, "coordinator")
+            held = {"w": held["w"] + sent.decoded["w"]}
+        else:
+            held = model
         models.append(model)
     return models
+
+
+def _sent(change: npt.NDArray[np.float32], residual: Model, spec: CodecSpec, number: int, party: str) -> Compressed:
+    return compress({"w": change}, residual, spec, rounding_generator(PLAN_SEED, number, party))
 
 
 def _nearest(value: Fraction) -> np.float32:

@@ -17,6 +17,7 @@ from coordinator.service import CoordinatorService, Score
 from coordinator.service import Outside as CoordinatorOutside
 from coordinator.strategies import make_strategy
 from schemas import wire
+from schemas.codecs import parse_codecs
 from schemas.identifiers import COORDINATOR_ID
 from schemas.measures import Instant
 from schemas.messages import CoordinatorStatus, TrainingPlan
@@ -45,6 +46,9 @@ TROUBLE_S = 900.0
 
 SLOWEST_S = 300.0
 """Of one training: ten times the shortest deadline."""
+
+CODECS = ("fp32", "fp32", "int8", "int4,stochastic/ternary:0.5", "fp32/int8", "topk:0.4,int8/fp32")
+"""Of runs: plain ones, and some in which a codec loses a lot."""
 
 PLAN = TrainingPlan(model="three", local_batches=1, batch_size=1, learning_rate=1.0, seed=0)
 
@@ -165,6 +169,7 @@ class World:
             max_attempts=1000,
             patience_s=24 * 3600.0,
             chunk_bytes=rng.choice([8 * 1024 * 1024, 1024]),
+            codecs=parse_codecs(rng.choice(CODECS)),
         )
 
     def _room(self, agent_id: str) -> _Room:

@@ -12,7 +12,7 @@ from coordinator.rules import RoundRules
 from edge_agent.events import StartTraining, TrainingFinished
 from schemas import wire
 from schemas.measures import Traffic
-from schemas.messages import Receipt, RoundAnnouncement, Standing
+from schemas.messages import Receipt, RoundAnnouncement, RoundCall, Standing
 from schemas.records import RunEvent
 from schemas.topics import Address, Kind, Topics
 from schemas.weights import digest
@@ -51,9 +51,12 @@ class Promises:
         match address.kind:
             case Kind.ANNOUNCEMENT:
                 said = wire.decode(message.payload, RoundAnnouncement).message
-                if self.models.setdefault(said.round_number, said.model.sha256) != said.model.sha256:
-                    raise self.fail(f"round {said.round_number} was announced with two models")
+                self._check_model(said.round_number, said.model.sha256)
                 self._check_durable(address.agent_id, said.round_number - 1, said.recorded_reports)
+            case Kind.CALL:
+                call = wire.decode(message.payload, RoundCall).message
+                self._check_model(call.round_number, call.sha256)
+                self._check_durable(address.agent_id, call.round_number - 1, call.recorded_reports)
             case Kind.STANDING:
                 stood = wire.decode(message.payload, Standing).message
                 self.over = self.over or stood.phase != "waiting"
@@ -73,6 +76,10 @@ class Promises:
         """Note a broken promise; the error to raise."""
         self.broken = self.broken or text
         return BrokenPromiseError(text)
+
+    def _check_model(self, round_number: int, sha256: str) -> None:
+        if self.models.setdefault(round_number, sha256) != sha256:
+            raise self.fail(f"round {round_number} was announced with two models")
 
     def _check_durable(self, agent_id: str, closed_round: int, reports: tuple[int, ...]) -> None:
         if closed_round > self.disk.durable_round:
@@ -165,7 +172,8 @@ def check_records(disk: MemoryDisk, rules: RoundRules, *, finished: bool) -> Non
         raise BrokenPromiseError(f"rounds recorded: {numbers}")
     if finished and len(numbers) != rules.rounds:
         raise BrokenPromiseError(f"finished after {len(numbers)} of {rules.rounds} rounds")
-    for number, model in enumerate(expected_models([rounds[n].accepted for n in numbers]), start=1):
+    accepted = [rounds[n].accepted for n in numbers]
+    for number, model in enumerate(expected_models(accepted, rules.codecs), start=1):
         record = rounds[number]
         if record.model_sha256 != digest(model):
             raise BrokenPromiseError(f"round {number} is not the mean of its accepted updates {record.accepted}")

@@ -27,6 +27,7 @@ SETTINGS = f"""
 [training]
 local_batches = 60
 batch_size = 16
+strategy = "STRATEGY"
 learning_rate = 0.05
 [rounds]
 count = 4
@@ -48,18 +49,24 @@ def broker_of_its_own(mosquitto_program: str, tmp_path: Path) -> Iterator[Privat
         yield broker
 
 
+@pytest.fixture(scope="module", params=["fedavg", "best"])
+def settings(request: pytest.FixtureRequest) -> str:
+    """Of the run: plain, and with carries, codecs and residuals."""
+    return SETTINGS.replace("STRATEGY", str(request.param))
+
+
 @pytest.fixture
-def federation(tmp_path: Path, broker_of_its_own: PrivateBroker) -> Iterator[Federation]:
+def federation(tmp_path: Path, broker_of_its_own: PrivateBroker, settings: str) -> Iterator[Federation]:
     """Three agents and a coordinator, not started."""
-    with Federation(tmp_path, broker_of_its_own, AGENTS, SETTINGS) as federation:
+    with Federation(tmp_path, broker_of_its_own, AGENTS, settings) as federation:
         yield federation
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, settings: str) -> list[str]:
     """The digests of the global model after each round when nothing happens: from the simulation."""
     runs = tmp_path_factory.mktemp("undisturbed")
-    config = RunConfig.model_validate(tomllib.loads(SETTINGS) | {"runs_folder": runs, "run_id": RUN_ID})
+    config = RunConfig.model_validate(tomllib.loads(settings) | {"runs_folder": runs, "run_id": RUN_ID})
     rooms = {f"room-{i}": small_digits(i) for i in range(1, AGENTS + 1)}
     assert simulate(config, rooms).outcome == "finished"
     records = RunFolder.open(runs, RUN_ID).records(("round",))

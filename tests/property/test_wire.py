@@ -19,6 +19,7 @@ from schemas.versions import CURRENT
 TOPICS = Topics()
 IDS = st.from_regex(IDENTIFIER_PATTERN.replace("$", r"\Z"))
 SHA256S = st.from_regex(r"\A[0-9a-f]{64}\Z")
+PREFIXES = st.from_regex(r"\A[0-9a-f]{16}\Z")
 ROUNDS = st.integers(0, 1_000_000)
 COUNTS = st.integers(0, 2**48)
 SECONDS = st.floats(0, 1e9)
@@ -116,6 +117,34 @@ MESSAGES: dict[type[WireMessage], st.SearchStrategy[Any]] = {
         num_batches=COUNTS,
         loss=st.none() | st.floats(-1e30, 1e30),
         codec=st.none() | CODECS,
+    ),
+    messages.DifferenceHeader: st.builds(
+        messages.DifferenceHeader,
+        v=st.just(CURRENT.text),
+        codec=CODECS,
+        base=PREFIXES,
+        to=st.none() | PREFIXES,
+        num_examples=st.none() | COUNTS,
+        num_batches=st.none() | COUNTS,
+        loss=st.none() | st.integers(-1000, 1000).map(float),
+    ),
+    messages.RoundCall: st.builds(
+        messages.RoundCall,
+        v=st.just(CURRENT.text),
+        run_id=IDS,
+        round_number=ROUNDS,
+        attempt=st.integers(1, 10_000),
+        deadline_s=SECONDS,
+        last_accepted_round=ROUNDS,
+        recorded_reports=st.lists(ROUNDS, max_size=16).map(tuple),
+        terms=PREFIXES,
+        sha256=SHA256S,
+        base=PREFIXES,
+    ),
+    messages.BriefReport: st.builds(
+        messages.BriefReport,
+        v=st.just(CURRENT.text),
+        values=st.lists(COUNTS | st.booleans() | st.none(), min_size=13, max_size=15).map(tuple),
     ),
     messages.ChunkHeader: st.builds(
         messages.ChunkHeader, v=st.just(CURRENT.text), blob_sha256=SHA256S, index=st.integers(0, 1_000_000)

@@ -12,10 +12,19 @@ from coordinator.events import AgentAsked, AgentSeen, Publish, UpdateArrived
 from schemas import codecs, wire
 from schemas.codecs import CodecPair, parse_codec, parse_codecs
 from schemas.errors import Reason
-from schemas.messages import AgentRequest, AgentStatus, BlobHeader, RoundAnnouncement, RoundRef
-from schemas.topics import Address, Kind
+from schemas.messages import (
+    AgentRequest,
+    AgentStatus,
+    BlobHeader,
+    DifferenceHeader,
+    RoundAnnouncement,
+    RoundCall,
+    RoundRef,
+    WireMessage,
+)
+from schemas.topics import Kind
 from schemas.versions import CURRENT
-from schemas.weights import Array, Weights, decode, digest, encode
+from schemas.weights import Array, Weights, decode, digest, encode, prefix
 from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, checkpoints, resumed, three
 
 INT8 = parse_codecs("int8")
@@ -35,9 +44,16 @@ class Follower:
         self.driver.handle(AgentSeen(self.agent_id, status, CURRENT.minor))
 
     def announced(self) -> RoundAnnouncement:
-        published = [action for action in self.driver.done if isinstance(action, Publish)]
-        ours = (p for p in reversed(published) if p.address == Address(Kind.ANNOUNCEMENT, self.agent_id))
-        return wire.decode(next(ours).payload, RoundAnnouncement).message
+        complete, last = None, None
+        for action in self.driver.done:
+            if isinstance(action, Publish) and action.address.agent_id == self.agent_id:
+                if action.address.kind is Kind.ANNOUNCEMENT:
+                    complete = last = wire.decode(action.payload, RoundAnnouncement).message
+                elif action.address.kind is Kind.CALL:
+                    assert complete is not None
+                    last = completed(complete, wire.decode(action.payload, RoundCall).message)
+        assert last is not None
+        return last
 
     def ask(self, want: Any) -> None:
         ref = RoundRef(run_id=RUN_ID, round_number=self.driver.open_number)
@@ -47,11 +63,11 @@ class Follower:
         """Take the last blob, which is to lead to the announced model."""
         blob = self.driver.payloads(kind, "" if kind is Kind.MODEL else self.agent_id)[-1]
         head, packed = decode(blob)
-        header = wire.decode(head, BlobHeader).message
-        if header.codec is None:
+        header = wire.decode_header(head).message
+        if isinstance(header, BlobHeader):
             self.held = packed
         else:
-            assert header.delta_from == digest(self.held)
+            assert header.base == prefix(digest(self.held))
             self.held = codecs.apply(self.held, codecs.decode(packed, parse_codec(header.codec), self.held))
         assert digest(self.held) == self.announced().model.sha256
 
@@ -70,8 +86,20 @@ class Follower:
         announcement = self.announced()
         fields: dict[str, Any] = {"kind": "update", "run_id": RUN_ID, "sender": self.agent_id, "num_batches": 1}
         fields |= {"round_number": announcement.round_number, "base_sha256": digest(self.held), "num_examples": 1}
-        blob = encode(tensors, wire.encode(BlobHeader(**fields | header)))
+        message: WireMessage = BlobHeader(**fields | header)
+        if "codec" in header:
+            base = prefix(digest(self.held))
+            message = DifferenceHeader(codec=header["codec"], base=base, num_examples=1, num_batches=1, loss=0.5)
+        blob = encode(tensors, wire.encode(message))
         self.driver.handle(UpdateArrived(self.agent_id, RUN_ID, announcement.round_number, blob))
+
+
+def completed(complete: RoundAnnouncement, call: RoundCall) -> RoundAnnouncement:
+    """What a call says in full."""
+    assert call.terms == complete.terms
+    model = complete.model.model_copy(update={"sha256": call.sha256, "base": call.base, "from_seed": None})
+    said = call.model_dump(exclude={"v", "sha256", "base"})
+    return complete.model_copy(update=said | {"model": model})
 
 
 @dataclass
@@ -121,7 +149,7 @@ def test_next_model_is_sent_as_a_difference_that_leads_to_the_announced_digest()
         (blob,) = case.driver.payloads(Kind.MODEL)
         assert set(decode(blob)[1]) == {"codes", "scales"}
         for agent in case.agents:
-            assert agent.announced().model.base_sha256 == digest(agent.held)
+            assert agent.announced().model.base == prefix(digest(agent.held))
         case.agents[0].follow()
         case.agents[1].held = case.agents[0].held
 
@@ -175,7 +203,7 @@ def test_whole_model_is_announced_and_sent_when_an_agent_can_do_nothing_with_the
     case.driver.forget()
     lost.ask("whole")
     offer = lost.announced().model
-    assert offer.base_sha256 is None
+    assert offer.base is None
     assert offer.codec == "int8"
     lost.follow(Kind.AGENT_MODEL)
     case.agents[0].held = lost.held
@@ -191,9 +219,9 @@ def test_late_joiner_gets_a_whole_model_while_the_others_get_the_difference() ->
     late.join()
     case.driver.forget()
     played(case)
-    assert late.announced().model.base_sha256 is None
+    assert late.announced().model.base is None
     late.follow(Kind.AGENT_MODEL)
-    assert case.agents[0].announced().model.base_sha256 is not None
+    assert case.agents[0].announced().model.base is not None
 
 
 def test_agent_that_restarts_gets_the_difference_when_it_holds_the_model_before() -> None:
@@ -201,7 +229,7 @@ def test_agent_that_restarts_gets_the_difference_when_it_holds_the_model_before(
     played(case)
     case.driver.forget()
     case.agents[0].join(instance="2")
-    assert case.agents[0].announced().model.base_sha256 == digest(case.agents[0].held)
+    assert case.agents[0].announced().model.base == prefix(digest(case.agents[0].held))
     case.agents[0].follow(Kind.AGENT_MODEL)
 
 
@@ -227,7 +255,8 @@ def test_resumed_coordinator_sends_the_same_bytes() -> None:
         agent.driver = again
         agent.join()
     assert again.payloads(Kind.MODEL) == [blob]
-    assert case.agents[0].announced().model == offer
+    again_offered = case.agents[0].announced().model
+    assert (again_offered.sha256, again_offered.base) == (offer.sha256, offer.base)
 
 
 def test_update_in_another_codec_than_was_asked_for_is_refused() -> None:

@@ -6,6 +6,7 @@ from coordinator.rules import RoundRules
 from schemas import wire
 from schemas.messages import CoordinatorStatus, RoundAnnouncement, Standing
 from schemas.topics import Kind
+from schemas.versions import CURRENT
 from tests.unit.coordinator.engine_driver import PLAN
 from tests.unit.coordinator.test_open_round import opened
 
@@ -36,11 +37,10 @@ def test_announcement_is_personal() -> None:
 
 
 def test_announcement_is_written_anew_when_the_minor_changes() -> None:
-    letters, round_, member = Letters(RULES), opened("a"), Member()
+    letters, round_, member = Letters(RULES), opened("a"), Member(minor=CURRENT.minor)
     before = letters.announcement(round_, "a", member, 5.0).payload
     assert letters.announcement(round_, "b", member, 5.0).payload is before
-    letters.minor = 0
-    assert b'"v":"1.0"' in bytes(letters.announcement(round_, "a", member, 5.0).payload)
+    assert b'"v":"1.0"' in bytes(letters.announcement(round_, "a", Member(minor=0), 5.0).payload)
 
 
 def test_standing_says_what_counted_for_this_agent() -> None:

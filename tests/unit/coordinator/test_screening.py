@@ -36,7 +36,7 @@ def blob(weights: Weights, **fields: object) -> bytes:
 
 def test_right_update_is_read_with_what_was_measured() -> None:
     update = screen(blob(three(3, 4, 0)), EXPECTED)
-    assert update.header.num_examples == 5
+    assert update.num_examples == 5
     assert update.weights["w"].tolist() == [3, 4, 0]
     assert update.inspection.norm == pytest.approx(5.0)
     assert update.ignored_fields == 0

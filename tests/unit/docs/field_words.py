@@ -14,6 +14,7 @@ from schemas.versions import CURRENT, Since, Version
 _PATTERNS = {
     IDENTIFIER_PATTERN: "identifier",
     "^[0-9a-f]{64}$": "SHA-256",
+    "^[0-9a-f]{16}$": "prefix",
     r"^\d{1,4}\.\d{1,4}$": "version",
 }
 _LARGE = {2**48: "2^48", 2**63: "2^63", 1e9: "1e9", 1e6: "1e6"}
@@ -59,6 +60,8 @@ def _words(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return "reason code" if name == "Reason" else f"[{name}](#{name.lower()})"
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     return _WORDS[schema["type"]](schema)

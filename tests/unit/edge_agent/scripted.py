@@ -225,7 +225,7 @@ class Agent:
     def reports(self) -> dict[int, AgentReport]:
         """The reports that were just sent, by round."""
         return {
-            message.address.round_number: wire.decode(message.payload, AgentReport).message
+            message.address.round_number: wire.decode_report(message.payload).message
             for message in self.sent(Kind.REPORT)
         }
 

@@ -17,9 +17,9 @@ from edge_agent.events import (
 )
 from schemas import codecs, wire
 from schemas.codecs import parse_codec
-from schemas.messages import AgentStatus, BlobHeader
+from schemas.messages import AgentStatus, DifferenceHeader
 from schemas.topics import Kind
-from schemas.weights import Weights, decode, digest, encode
+from schemas.weights import Weights, decode, digest, encode, prefix
 from tests.unit.edge_agent.scripted import RUN, Agent, accepted, announced, arrived, model, stood, trained
 
 INT4 = parse_codec("int4")
@@ -41,17 +41,8 @@ def leading_from(base: Weights, round_number: int, change: float = 1.0) -> tuple
 
 
 def difference_blob(packed: Weights, base: Weights, weights: Weights, round_number: int) -> bytes:
-    header = BlobHeader(
-        kind="model",
-        run_id=RUN,
-        round_number=round_number,
-        sender="coordinator",
-        base_sha256=digest(weights),
-        num_examples=0,
-        num_batches=0,
-        codec="int4",
-        delta_from=digest(base),
-    )
+    assert round_number
+    header = DifferenceHeader(codec="int4", base=prefix(digest(base)), to=prefix(digest(weights)))
     return encode(packed, wire.encode(header))
 
 
@@ -68,7 +59,7 @@ def sent_values(agent: Agent, base: Weights) -> tuple[str | None, Weights]:
     """The codec and the decoded values of the update that was just sent."""
     (message,) = agent.sent(Kind.UPDATE)
     head, tensors = decode(message.payload)
-    codec = wire.decode(head, BlobHeader).message.codec
+    codec = wire.decode_header(head).message.codec
     return codec, tensors if codec is None else codecs.decode(tensors, parse_codec(codec), base)
 
 
@@ -120,7 +111,7 @@ def test_derived_model_is_dropped_when_its_round_is_over() -> None:
 def test_training_starts_from_the_model_that_a_difference_leads_to(announcement_first: bool) -> None:
     agent = holding(model(1))
     blob, weights = leading_from(model(1), 2)
-    invitation = compressed(2, weights, base_sha256=digest(model(1)))
+    invitation = compressed(2, weights, base=prefix(digest(model(1))))
     agent.take(*((invitation, blob) if announcement_first else (blob, invitation)))
     assert digest(agent.of(StartTraining)[0].weights) == digest(weights)
     assert not agent.requests()
@@ -148,14 +139,14 @@ def test_differences_are_followed_when_the_agent_is_not_selected() -> None:
     second, weights = leading_from(model(1), 2)
     third, last = leading_from(weights, 3)
     agent.take(second, third)
-    agent.take(compressed(3, last, base_sha256=digest(weights)))
+    agent.take(compressed(3, last, base=prefix(digest(weights))))
     assert digest(agent.of(StartTraining)[0].weights) == digest(last)
 
 
 def test_whole_model_is_asked_for_at_once_when_the_difference_is_from_another_model() -> None:
     agent = holding(model(1))
     blob, weights = leading_from(model(5), 2)
-    agent.take(blob, compressed(2, weights, base_sha256=digest(model(5))))
+    agent.take(blob, compressed(2, weights, base=prefix(digest(model(5)))))
     assert [request.want for request in agent.requests()] == ["whole"]
     agent.take(arrived(2, weights))
     assert digest(agent.of(StartTraining)[0].weights) == digest(weights)
@@ -164,7 +155,7 @@ def test_whole_model_is_asked_for_at_once_when_the_difference_is_from_another_mo
 def test_whole_model_is_asked_for_once_when_more_differences_come() -> None:
     agent = holding(model(1))
     blob, weights = leading_from(model(5), 2)
-    agent.take(compressed(2, weights, base_sha256=digest(model(5))))
+    agent.take(compressed(2, weights, base=prefix(digest(model(5)))))
     agent.take(blob, blob)
     assert not agent.requests()
 
@@ -173,7 +164,7 @@ def test_whole_model_is_asked_for_when_a_difference_does_not_lead_to_the_announc
     agent = holding(model(1))
     blob, weights = leading_from(model(1), 2)
     wrong = {"w": weights["w"] + 1}
-    agent.take(blob, compressed(2, wrong, base_sha256=digest(model(1))))
+    agent.take(blob, compressed(2, wrong, base=prefix(digest(model(1)))))
     assert [request.want for request in agent.requests()] == ["whole"]
     agent.take(compressed(2, wrong), arrived(2, wrong))
     assert digest(agent.of(StartTraining)[0].weights) == digest(wrong)
@@ -183,7 +174,7 @@ def test_difference_that_lies_about_where_it_leads_is_refused_and_the_whole_mode
     agent = holding(model(1))
     packed = codecs.encode(model(1), INT4)
     lie = ModelArrived(RUN, 2, difference_blob(packed, model(1), model(7), 2))
-    agent.take(compressed(2, model(7), base_sha256=digest(model(1))), lie)
+    agent.take(compressed(2, model(7), base=prefix(digest(model(1)))), lie)
     assert "does not lead" in agent.told()
     assert [request.want for request in agent.requests()] == ["whole"]
 
@@ -191,7 +182,7 @@ def test_difference_that_lies_about_where_it_leads_is_refused_and_the_whole_mode
 def test_difference_that_is_lost_is_asked_for_again() -> None:
     agent = holding(model(1))
     _, weights = leading_from(model(1), 2)
-    agent.take(compressed(2, weights, base_sha256=digest(model(1))))
+    agent.take(compressed(2, weights, base=prefix(digest(model(1)))))
     agent.wait(3)
     assert [request.want for request in agent.requests()] == ["model"]
 
@@ -199,7 +190,7 @@ def test_difference_that_is_lost_is_asked_for_again() -> None:
 def test_no_model_needs_to_come_when_the_round_is_repeated() -> None:
     agent = Agent()
     agent.take(compressed(1, model(1)), arrived(1, model(1)))
-    again = compressed(1, model(1), base_sha256="0" * 64)
+    again = compressed(1, model(1), base="0" * 16)
     repeated = again.announcement.model_copy(update={"attempt": 2})
     agent.take(stood(0, "waiting"), stood(0))
     agent.take(trained(1), Announced(repeated, again.minor))
@@ -209,7 +200,7 @@ def test_no_model_needs_to_come_when_the_round_is_repeated() -> None:
 def test_agent_goes_on_from_the_model_on_its_disk_when_it_restarts() -> None:
     agent = Agent(held=HeldModel(digest(model(1)), model(1)))
     blob, weights = leading_from(model(1), 2)
-    agent.take(compressed(2, weights, base_sha256=digest(model(1))), blob)
+    agent.take(compressed(2, weights, base=prefix(digest(model(1)))), blob)
     assert len(agent.of(StartTraining)) == 1
 
 

@@ -66,7 +66,7 @@ def test_state_is_asked_for_with_growing_waits_when_nobody_answers() -> None:
         while not agent.wait(1.0):
             pass
         moments.append(agent.now_s - begin_s)
-        assert agent.requests() == [AgentRequest(want="state")]
+        assert agent.requests() == [AgentRequest(want="state", codecs=CAPABILITIES)]
 
     assert moments == [POLL_S, 2 * POLL_S, 4 * POLL_S, MAX_WAIT_S, MAX_WAIT_S, MAX_WAIT_S]
 
@@ -78,7 +78,7 @@ def test_waits_are_short_again_when_the_coordinator_answers() -> None:
     agent.take(stood())
 
     agent.wait(POLL_S)
-    assert agent.requests() == [AgentRequest(want="state")]
+    assert agent.requests() == [AgentRequest(want="state", codecs=CAPABILITIES)]
 
 
 def test_state_is_asked_for_less_and_less_often_when_the_answers_say_nothing_new() -> None:
@@ -102,7 +102,7 @@ def test_state_is_asked_for_when_nothing_comes_during_a_long_training() -> None:
 
     agent.wait(POLL_S)
 
-    assert agent.requests() == [AgentRequest(want="state")]
+    assert agent.requests() == [AgentRequest(want="state", codecs=CAPABILITIES)]
 
 
 def test_nothing_is_due_while_the_broker_is_out_of_reach() -> None:

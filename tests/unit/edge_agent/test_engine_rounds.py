@@ -20,6 +20,7 @@ from edge_agent.fetching import MODEL_RETRY_S, MODEL_WAIT_S
 from edge_agent.polling import MAX_WAIT_S
 from edge_agent.sending import RESEND_S
 from schemas import wire
+from schemas.codecs import CAPABILITIES
 from schemas.errors import Reason
 from schemas.messages import AgentRequest, BlobHeader, RoundRef
 from schemas.topics import Kind
@@ -40,7 +41,7 @@ from tests.unit.edge_agent.scripted import (
     trained,
 )
 
-ASKED_FOR_MODEL = AgentRequest(want="model", round=RoundRef(run_id=RUN, round_number=1))
+ASKED_FOR_MODEL = AgentRequest(want="model", round=RoundRef(run_id=RUN, round_number=1), codecs=CAPABILITIES)
 
 
 def sent_blobs(agent: Agent) -> list[bytes]:

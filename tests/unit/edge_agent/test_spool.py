@@ -86,7 +86,7 @@ def test_no_update_is_found_when_a_power_cut_left_zeros_in_it(tmp_path: Path) ->
 
 
 def test_update_of_another_agent_is_ignored_when_a_card_was_swapped(tmp_path: Path) -> None:
-    Spool(tmp_path, AGENT).keep(update(1, sender="room-2"))
+    Spool(tmp_path, "room-2").keep(update(1, sender="room-2"))
 
     assert Spool(tmp_path, AGENT).load()[1] is None
 

@@ -1,4 +1,4 @@
-"""Makes the Pis' links as slow and lossy as a Wi-Fi, both ways, for the length of a `with` block.
+"""Makes the Pis' links slow and lossy, as a Wi-Fi or worse, both ways, for the length of a `with` block.
 
 The rate is a token bucket at both ends of each Pi's cable. Loss and delay sit where packets arrive: at the Pi for what
 the server sends, at the server for what the Pi sends.
@@ -23,12 +23,14 @@ class Link:
         rate: as tc reads it.
         delay_ms, jitter_ms: the least, and the mean of what comes on top.
         loss: probability that a packet is lost.
+        port: of the server; delay and loss are for what goes to it and comes from it alone. None is for everything.
     """
 
     rate: str = "300mbit"
     delay_ms: float = 1.5
     jitter_ms: float = 0.5
     loss: float = 0.005
+    port: int | None = None
 
 
 @contextmanager
@@ -38,8 +40,10 @@ def shaped(bed: Bed, hosts: Sequence[str], link: Link) -> Iterator[None]:
     try:
         for host in hosts:
             _set_rate(bed, host, link.rate)
-            _lose_and_queue(bed.machines[host].inside(), "host0", address(SERVER), 0, link.loss)
-            _lose_and_queue(bed.machines[SERVER].inside(), "host0", address(host), queues[host], link.loss)
+            from_server = ("-p", "tcp", "--sport", str(link.port)) if link.port else ()
+            to_server = ("-p", "tcp", "--dport", str(link.port)) if link.port else ()
+            _lose_and_queue(bed.machines[host].inside(), (address(SERVER), *from_server), 0, link.loss)
+            _lose_and_queue(bed.machines[SERVER].inside(), (address(host), *to_server), queues[host], link.loss)
         with _delay(bed, queues, link):
             yield
     finally:
@@ -73,8 +77,8 @@ def _set_rate(bed: Bed, host: str, rate: str) -> None:
         run(*prefix, "tc", "qdisc", "replace", "dev", device, *bucket)
 
 
-def _lose_and_queue(prefix: Sequence[str], device: str, source: str, queue: int, loss: float) -> None:
-    arriving = ("iptables", "-A", "INPUT", "-i", device, "-s", source)
+def _lose_and_queue(prefix: Sequence[str], source: Sequence[str], queue: int, loss: float) -> None:
+    arriving = ("iptables", "-A", "INPUT", "-i", "host0", "-s", *source)
     run(*prefix, *arriving, "-m", "statistic", "--mode", "random", "--probability", str(loss), "-j", "DROP")
     run(*prefix, *arriving, "-j", "NFQUEUE", "--queue-num", str(queue), "--queue-bypass")
 

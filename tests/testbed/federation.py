@@ -120,7 +120,8 @@ class Federation:
 
     def is_connected(self, host: str) -> bool:
         """True when the agent of a host says that the broker has let it in."""
-        return "connected" in self.bed.on(host, "systemctl show edge-agent --property=StatusText --value")
+        status = self.bed.on(host, "systemctl show edge-agent --property=StatusText --value")
+        return status.startswith("connected")  # and not "not connected: ..."
 
     def process_of_agent(self, host: str) -> str:
         """Changes when the agent of a host is started anew."""

@@ -1,6 +1,7 @@
 """What several suites share: a real broker for the whole test session, and real MNIST."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,11 @@ from learning.mnist import find_mnist
 from mosquitto.broker import BrokerMissingError, PrivateBroker, find_mosquitto
 
 BROKER_USERS = ("coordinator", "monitor", "pi-1", "pi-2", "pi-3", "pi-4", "pi-5")
+
+
+def pytest_configure() -> None:
+    """What is started in the background has interrupts ignored, and hands that on: the tests send some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,9 +83,9 @@ class Bed:
             self._remove()
 
     def wait_for_ssh(self, *hosts: str) -> None:
-        """Wait until these hosts (or all) let us in."""
-        with ThreadPoolExecutor(len(self.machines)) as pool:
-            list(pool.map(self._wait_for_ssh, hosts or self.machines))
+        """Wait until these hosts (or all) let us in: one after the other, as threads would outlive a Ctrl-C."""
+        for host in hosts or self.machines:
+            self._wait_for_ssh(host)
 
     def ssh(self, host: str, *command: str) -> list[str]:
         """The command line that runs `command` on a host, or a shell there when there is none."""

@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from coordinator import summary
@@ -38,6 +38,7 @@ class DemoSettings:
         data: folder of MNIST; looked for in the usual places when None.
         strategy, codec: how updates are put together, and how updates and models are sent; the codec is the
             strategy's own when None.
+        options: the strategy's own numbers, where they differ from its defaults or the preset's.
         aggregation: what puts updates together: `mean`, or a rule that withstands attackers.
         alpha: of the Dirichlet partition.
     """
@@ -54,6 +55,7 @@ class DemoSettings:
     model: str = "cnn"
     strategy: str = "fedavg"
     codec: str | None = None
+    options: Mapping[str, float] = field(default_factory=dict)
     aggregation: str = "mean"
     seed: int = 1
     data: Path | None = None
@@ -172,6 +174,7 @@ def demo_config(settings: DemoSettings, dataset: str, run_id: str, broker: Mappi
             "training.learning_rate": settings.learning_rate,
             "training.strategy": settings.strategy,
             "training.codec": settings.codec,
+            "training.options": dict(settings.options),
             "training.seed": settings.seed,
             "aggregation.rule": settings.aggregation,
             "rounds.count": settings.rounds,

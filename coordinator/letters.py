@@ -131,7 +131,10 @@ class Letters:
         attempt = (open_round.number, open_round.attempt, deadline_s, self.rules)
         if self._written_for != attempt:
             self._written_for, self._announcements, self._payloads = attempt, {}, {}
-        personal = (member.last_accepted_round, member.recorded_reports, offer, codec)
+        # An agent repeats only older reports, and whether the last round's is on disk by now is a matter of luck:
+        # leaving it out makes announcements the same bytes in every repetition of a run.
+        recorded = tuple(number for number in member.recorded_reports if number < open_round.number - 1)
+        personal = (member.last_accepted_round, recorded, offer, codec)
         message = self._announcements.get(personal)
         if message is None:
             message = self._announcements[personal] = RoundAnnouncement(
@@ -140,7 +143,7 @@ class Letters:
                 attempt=open_round.attempt,
                 deadline_s=deadline_s,
                 last_accepted_round=member.last_accepted_round,
-                recorded_reports=member.recorded_reports,
+                recorded_reports=recorded,
                 chunk_bytes=self.rules.chunk_bytes,
                 max_update_bytes=open_round.max_update_bytes,
                 plan=self.rules.plan,

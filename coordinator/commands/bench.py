@@ -191,6 +191,10 @@ def bytes_command(
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
     rounds: Annotated[int, typer.Option(min=1, help="At most so many.")] = 25,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the strategies' own.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="One of the strategies' numbers, such as rate_decay=0.98; more than once.")
+    ] = None,
     broker: Annotated[bool, typer.Option("--broker", help="The first one again, over a real broker.")] = False,
     quick: Quick = False,
     out: Out = OUT,
@@ -207,6 +211,8 @@ def bytes_command(
         "seeds": seeds,
         "first_seed": first_seed,
         "rounds": rounds,
+        "learning_rate": learning_rate,
+        "options": _named_numbers(option or []),
         "broker": broker,
         "quick": quick,
     }
@@ -215,6 +221,24 @@ def bytes_command(
     if codec:
         options["codecs"] = tuple(codec)
     _measure("bytes", options, out, json_output)
+
+
+@bench_app.command()
+def codecs(
+    codec: Annotated[list[str] | None, typer.Option(help="May be given more than once; one of each kind.")] = None,
+    model: Annotated[str, typer.Option(help="cnn, mlp, lstm or your own as module:callable.")] = "cnn",
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """CPU time of encoding and decoding an update with every codec, and its size.
+
+    Example: coordinator bench codecs --codec int4,channel --codec ternary:1.5
+    """
+    options: dict[str, Any] = {"model": model, "quick": quick}
+    if codec:
+        options["codecs"] = tuple(codec)
+    _measure("codecs", options, out, json_output)
 
 
 @bench_app.command()
@@ -278,6 +302,15 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         with errors_in_one_line():
             raise ConfigError(f"{option} {text}: expected whole numbers with commas, such as 5,50") from error
     return ()
+
+
+def _named_numbers(texts: list[str]) -> dict[str, float]:
+    try:
+        return {name: float(number) for name, _, number in (text.partition("=") for text in texts)}
+    except ValueError as error:
+        with errors_in_one_line():
+            raise ConfigError(f"--option {' '.join(texts)}: expected NAME=NUMBER, such as rate_decay=0.98") from error
+    return {}
 
 
 def _percents(text: str) -> tuple[float, ...]:

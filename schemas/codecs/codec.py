@@ -64,7 +64,7 @@ def pack(quantised: Quantised, layout: Layout, spec: CodecSpec, weights: Weights
     if quantised.positions is not None:
         count = quantised.positions.size.to_bytes(COUNT_BYTES, "little")
         parts = [count + parts[0], positions.write(quantised.positions, layout.num_values).tobytes()]
-    packed: dict[str, Array] = {CODES: stream.deflate(*parts)}
+    packed: dict[str, Array] = {CODES: stream.deflate(*parts, floats=spec.kind in (Kind.FP16, Kind.FP32))}
     if spec.kind is not Kind.FP32:
         packed[SCALES] = quantised.scales
     return packed | {AS_IS + name: weights[name] for name in layout.others}

@@ -14,23 +14,26 @@ RAW = -15
 
 MEMORY_LEVEL = 9
 
-DENSE = ((4, zlib.Z_FILTERED), (6, zlib.Z_RLE))
-SPARSE = (*DENSE, (6, zlib.Z_HUFFMAN_ONLY))
-"""Compression levels and strategies to try; any DEFLATE stream decodes alike. Which gives least depends on the data:
-matches where the same features are silent in row after row, runs or no matches at all where they are not."""
+MATCHES, RUNS, NO_MATCHES = (4, zlib.Z_FILTERED), (6, zlib.Z_RLE), (6, zlib.Z_HUFFMAN_ONLY)
+"""Compression levels and strategies; any DEFLATE stream decodes alike. Which gives least depends on the data: matches
+where the same features are silent in row after row, runs or nothing at all where they are not."""
 
 
-def deflate(*parts: bytes) -> Bytes:
+def deflate(*parts: bytes, floats: bool = False) -> Bytes:
     """The shortest of several DEFLATE streams of the joined parts, one or two.
 
     Two parts (codes and positions) are tried with common and with separate code tables.
+
+    Args:
+        floats: the codes are floating-point numbers. Looking for matches in mantissas takes four times as long as
+            all the rest and finds none.
     """
-    if len(parts) == 1:
-        streams = [_deflate(parts, *setting) for setting in DENSE]
+    if floats:
+        settings: tuple[tuple[int, int], ...] = (RUNS,)
     else:
-        joined = (b"".join(parts),)
-        streams = [_deflate(each, *setting) for setting in SPARSE for each in (joined, parts)]
-    return np.frombuffer(min(streams, key=len), np.uint8)
+        settings = (MATCHES, RUNS) if len(parts) == 1 else (MATCHES, RUNS, NO_MATCHES)
+    ways = (parts,) if len(parts) == 1 else ((b"".join(parts),), parts)
+    return np.frombuffer(min((_deflate(way, *setting) for setting in settings for way in ways), key=len), np.uint8)
 
 
 def inflate(stream: Bytes, max_bytes: int) -> Bytes:

@@ -1,4 +1,4 @@
-"""What the benchmarks of learning, bytes and poisoning work out from runs, and their pictures; nothing is trained."""
+"""What the benchmarks of learning, bytes, codecs and poisoning work out from runs, and their pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from benchmarks import bytes as bytes_benchmark
-from benchmarks import learning, poisoning
+from benchmarks import codecs, learning, poisoning
 from benchmarks.bytes import Curve, bytes_by_device, mark_front, report_packet_bytes, row_of
 from benchmarks.output import picture_of
 from benchmarks.result import Result
-from coordinator.demo import DemoSettings
+from coordinator.demo import DemoSettings, demo_config
 from schemas import wire
 from schemas.errors import ConfigError
 from schemas.records import DeviceRecord
@@ -113,3 +113,20 @@ def test_poisoning_picture_is_drawn() -> None:
     result = Result(settings={"rounds": 8}, rows=made, columns=())
 
     assert picture_of(result, poisoning.draw, poisoning.HEIGHT_IN).startswith(PNG)
+
+
+def test_codecs_benchmark_measures_both_ways_and_the_blob(tmp_path: Path) -> None:
+    settings = codecs.Settings(codecs=("fp32", "int8", "ternary:1.5"), quick=True)
+    result = codecs.run(settings, tmp_path, lambda _line: None)
+
+    sizes = [row["blob_bytes"] for row in result.rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 4 * 47_226
+    assert all(row["encode_ms"] > 0 and row["decode_ms"] > 0 for row in result.rows)
+    assert picture_of(result, codecs.draw, codecs.HEIGHT_IN).startswith(PNG)
+
+
+def test_strategy_options_reach_the_plan_of_a_benchmarks_run() -> None:
+    demo = DemoSettings(runs_folder=Path("runs"), strategy="best", options={"rate_decay": 0.98})
+
+    assert demo_config(demo, "none", "run-1", {}).training.options == {"rate_decay": 0.98}

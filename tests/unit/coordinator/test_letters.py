@@ -31,9 +31,16 @@ def test_announcement_is_personal() -> None:
     first = letters.announcement(round_, "a", Member(last_accepted_round=3, recorded_reports=(2, 3)), 12.5)
     second = letters.announcement(round_, "b", Member(), 12.5)
     read = [wire.decode(letter.payload, RoundAnnouncement).message for letter in (first, second)]
-    assert [(m.last_accepted_round, m.recorded_reports) for m in read] == [(3, (2, 3)), (0, ())]
+    assert [(m.last_accepted_round, m.recorded_reports) for m in read] == [(3, (2,)), (0, ())]
     assert [m.deadline_s for m in read] == [12.5, 12.5]
     assert (first.address.kind, first.address.agent_id, first.expiry_s) == (Kind.ANNOUNCEMENT, "a", 12)
+
+
+def test_report_of_the_round_before_makes_no_difference_to_the_announcement() -> None:
+    round_ = opened("a")
+    early, late = (Member(last_accepted_round=3, recorded_reports=recorded) for recorded in ((1, 2, 3), (1, 2)))
+    payloads = [Letters(RULES).announcement(round_, "a", member, 12.5).payload for member in (early, late)]
+    assert payloads[0] == payloads[1]
 
 
 def test_announcement_is_written_anew_when_the_minor_changes() -> None:

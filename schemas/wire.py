@@ -24,6 +24,7 @@ MAX_JSON_BYTES = 16 * 1024
 M = TypeVar("M", bound=WireMessage)
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_CURRENT_TEXT = CURRENT.text
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\Z")
 
 
@@ -40,7 +41,7 @@ def encode(message: WireMessage, minor: int = CURRENT.minor) -> bytes:
     """The message as compact JSON, with the fields of `minor` (or of our own, when that is lower)."""
     minor = min(minor, CURRENT.minor)
     body = _without_newer(message.model_dump(mode="json", exclude_none=True), type(message), minor)
-    body["v"] = Version(CURRENT.major, minor).text
+    body["v"] = _CURRENT_TEXT if minor == CURRENT.minor else Version(CURRENT.major, minor).text
     if message.significant_digits is not None:
         body = {name: _rounded(value, message.significant_digits) for name, value in body.items()}
     return _ENCODER.encode(body).encode()
@@ -61,7 +62,7 @@ def decode(payload: bytes | memoryview, kind: type[M]) -> Decoded[M]:
     if version.minor > CURRENT.minor:
         body, ignored = _without_unknown(body, kind)
         text = json.dumps(body).encode()
-    else:
+    elif version.minor < CURRENT.minor:
         _refuse_newer_fields(body, kind, version.minor)
     try:
         message = kind.model_validate_json(text)
@@ -108,6 +109,8 @@ def _parse_object(payload: bytes) -> dict[str, Any]:
 
 def _version_of(body: dict[str, Any]) -> Version:
     text = body.get("v")
+    if text == _CURRENT_TEXT:
+        return CURRENT
     match = _VERSION.match(text) if isinstance(text, str) and text.isascii() else None
     if match is None:
         raise PayloadError(Reason.MALFORMED, "no version: expected a key 'v' such as \"1.0\"")
@@ -146,6 +149,8 @@ def _part_type(annotation: Any) -> type[BaseModel] | None:
 
 
 def _without_newer(body: dict[str, Any], kind: type[BaseModel], minor: int) -> dict[str, Any]:
+    if minor == CURRENT.minor:
+        return body
     for name in _fields_since(kind, minor):
         body.pop(name, None)
     for name, part in _parts(kind).items():

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from simulation.filters import FilterTree
+from simulation.filters import FilterTree, selects
 from transport.ports import Message, SessionSpec
 
 
@@ -109,10 +109,8 @@ class Broker:
             if topic_filter not in session.filters:
                 session.filters[topic_filter] = None
                 self._subscriptions.add(topic_filter, session)
-            wanted: FilterTree[Session] = FilterTree()
-            wanted.add(topic_filter, session)
             for topic, publication in self._retained.items():
-                if wanted.match(topic):
+                if selects(topic_filter, topic):
                     self._send(Delivery(session, publication, retain=True), now_s)
 
     def publish(self, publisher: str, message: Message, now_s: float) -> bool:

@@ -47,6 +47,10 @@ TROUBLE_S = 900.0
 SLOWEST_S = 300.0
 """Of one training: ten times the shortest deadline."""
 
+AGENTS = (*[5] * 8, 6, 7)
+ROUNDS = (*[5] * 9, 6)
+"""Of a world, mostly the fewest with which everything can happen: more worlds find more than larger ones do."""
+
 CODECS = ("fp32", "fp32", "int8", "int4,stochastic/ternary:0.5", "fp32/int8", "topk:0.4,int8/fp32")
 """Of runs: plain ones, and some in which a codec loses a lot."""
 
@@ -111,13 +115,13 @@ class World:
         self.promises = Promises(self.disk)
         self.topics = Topics()
         self.trouble_s = trouble_s
-        self.num_rounds = self.rng.randint(5, 6) if rounds is None else rounds
+        self.num_rounds = self.rng.choice(ROUNDS) if rounds is None else rounds
         self.num_strikes = self.rng.randint(0, 5) if strikes is None else strikes
         self.faults = 0
         self.service: CoordinatorService | None = None
         self.coordinator: VirtualTransport | None = None
         self.sessions = 0
-        self.rules = self._rules(self.rng.randint(5, 7))
+        self.rules = self._rules(self.rng.choice(AGENTS))
         self.network = VirtualNetwork(seed, self._network_faults(), start=Instant(0.0, 1.7e9))
 
     @property

@@ -210,8 +210,8 @@ class VirtualNetwork:
             self._schedule.at(wake_at_s, self._wake, party, wake_at_s)
 
     def _now_for(self, party: _Party) -> Instant:
-        now = self.clock()
-        return Instant(now.monotonic_s, now.utc_s + party.utc_offset_s)
+        now_s = self._schedule.now_s
+        return Instant(now_s, now_s + self._utc_ahead_s + party.utc_offset_s)
 
     def _plan_partition(self) -> None:
         pause_s, draw, duration_s = self._adversary.next_partition()

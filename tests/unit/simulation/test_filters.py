@@ -2,10 +2,10 @@
 
 import pytest
 
-from simulation.filters import FilterTree
+from simulation.filters import FilterTree, selects
 
 
-def selects(topic_filter: str, topic: str) -> bool:
+def is_found_in_a_tree(topic_filter: str, topic: str) -> bool:
     tree: FilterTree[str] = FilterTree()
     tree.add(topic_filter, "somebody")
     return tree.match(topic) == {"somebody"}
@@ -29,6 +29,7 @@ def selects(topic_filter: str, topic: str) -> bool:
 )
 def test_filter_selects_topic(topic_filter: str, topic: str) -> None:
     assert selects(topic_filter, topic)
+    assert is_found_in_a_tree(topic_filter, topic)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,7 @@ def test_filter_selects_topic(topic_filter: str, topic: str) -> None:
 )
 def test_filter_leaves_topic_out(topic_filter: str, topic: str) -> None:
     assert not selects(topic_filter, topic)
+    assert not is_found_in_a_tree(topic_filter, topic)
 
 
 def test_everybody_with_a_matching_filter_is_found_once() -> None:

@@ -6,7 +6,6 @@ asks only for what is missing. Memory is the blob itself plus the chunks on thei
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -35,33 +34,7 @@ def num_chunks(size_bytes: int, chunk_bytes: int) -> int:
 
 def cut(blob: bytes | memoryview, blob_sha256: str, chunk_bytes: int, index: int, minor: int) -> bytes:
     """Chunk `index` of a blob as a message: a safetensors file with one uint8 tensor."""
-    return _message(memoryview(blob)[index * chunk_bytes : (index + 1) * chunk_bytes], blob_sha256, index, minor)
-
-
-def cut_all(
-    segments: Sequence[bytes | memoryview], blob_sha256: str, chunk_bytes: int, minor: int
-) -> tuple[bytes, ...]:
-    """Every chunk of the blob that these segments make up: one copy of it, and never a second one."""
-    pieces = _pieces([memoryview(segment) for segment in segments], chunk_bytes)
-    return tuple(_message(piece, blob_sha256, index, minor) for index, piece in enumerate(pieces))
-
-
-def _pieces(segments: Sequence[memoryview], chunk_bytes: int) -> Iterator[memoryview]:
-    piece = bytearray()
-    for segment in segments:
-        begin = 0
-        while begin < len(segment):
-            part = segment[begin : begin + chunk_bytes - len(piece)]
-            piece += part
-            begin += len(part)
-            if len(piece) == chunk_bytes:
-                yield memoryview(piece)
-                piece = bytearray()
-    if piece:
-        yield memoryview(piece)
-
-
-def _message(piece: memoryview, blob_sha256: str, index: int, minor: int) -> bytes:
+    piece = memoryview(blob)[index * chunk_bytes : (index + 1) * chunk_bytes]
     header = wire.encode(ChunkHeader(blob_sha256=blob_sha256, index=index), minor)
     return encode({CHUNK_TENSOR: np.frombuffer(piece, np.uint8)}, header)
 

@@ -15,7 +15,7 @@ from coordinator.inbox import Inbox as CoordinatorInbox
 from coordinator.screening import Expected, screen
 from edge_agent.inbox import Inbox as AgentInbox
 from schemas import codecs, wire
-from schemas.chunks import Assembly, cut_all
+from schemas.chunks import Assembly, cut, num_chunks
 from schemas.errors import PayloadError
 from schemas.messages import (
     AgentReport,
@@ -207,7 +207,8 @@ def _expected() -> Expected:
 @cache
 def _blob_in_chunks() -> tuple[bytes, list[bytes]]:
     blob = _update()
-    return blob, list(cut_all([blob], hashlib.sha256(blob).hexdigest(), 64, 1))
+    sha256 = hashlib.sha256(blob).hexdigest()
+    return blob, [cut(blob, sha256, 64, index, 1) for index in range(num_chunks(len(blob), 64))]
 
 
 def _codes_alone(data: bytes) -> dict[str, Array]:

@@ -2,6 +2,9 @@
 
 import hashlib
 import math
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from schemas import chunks, wire
 from schemas.chunks import Assembly, Fetch
 from schemas.errors import PayloadError, Reason
 from schemas.messages import ChunkHeader
-from schemas.weights import encode
+from schemas.weights import Weights, decode, digest, encode
 
 BLOB = bytes(range(100)) * 50  # 5,000 bytes: four chunks of 1,024 and one of 904
 SHA256 = hashlib.sha256(BLOB).hexdigest()
@@ -41,20 +44,6 @@ def test_blob_is_whole_when_its_chunks_come_in_any_order_and_twice() -> None:
 
     assert whole.complete
     assert bytes(whole.blob()) == BLOB
-
-
-def test_chunks_of_segments_are_those_of_the_whole_blob() -> None:
-    parts: list[bytes | memoryview] = [BLOB[:7], memoryview(BLOB)[7:3000], b"", BLOB[3000:]]
-
-    messages = chunks.cut_all(parts, SHA256, CHUNK_BYTES, 1)
-
-    assert messages == tuple(chunk(index) for index in range(5))
-
-
-def test_last_chunk_is_whole_when_the_size_is_a_multiple_of_the_chunk() -> None:
-    blob = BLOB[: 2 * CHUNK_BYTES]
-
-    assert len(chunks.cut_all([blob], OTHER, CHUNK_BYTES, 1)) == chunks.num_chunks(len(blob), CHUNK_BYTES) == 2
 
 
 def test_next_wanted_is_the_first_gap_when_some_chunks_are_there() -> None:
@@ -204,3 +193,48 @@ def test_fetch_goes_on_waiting_when_a_chunk_comes_that_was_not_asked_for() -> No
     one.add(chunk(3), 3, 1.0)
 
     assert one.due_at_s == due_at_s
+
+
+class Memory:
+    """The peak of what Python and NumPy allocated since `watched` began, in bytes."""
+
+    peak_bytes = 0
+
+
+@contextmanager
+def watched() -> Iterator[Memory]:
+    memory = Memory()
+    tracemalloc.start()
+    try:
+        yield memory
+        memory.peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+LARGE: Weights = {"fc.weight": np.arange(4_000_000, dtype=np.float32)}
+LARGE_CHUNK_BYTES = 1024 * 1024
+
+
+def test_receiver_holds_one_copy_of_the_model_and_a_chunk_and_no_more() -> None:
+    blob = encode(LARGE)
+    sha256, size_bytes = hashlib.sha256(blob).hexdigest(), len(blob)
+
+    with watched() as memory:
+        fetch = Fetch(size_bytes, LARGE_CHUNK_BYTES, sha256)
+        for index in range(chunks.num_chunks(size_bytes, LARGE_CHUNK_BYTES)):
+            fetch.add(chunks.cut(blob, sha256, LARGE_CHUNK_BYTES, index, minor=1), index, 0.0)
+        _, weights = decode(fetch.blob(0.0))
+        assert digest(weights) == digest(LARGE)
+
+    assert size_bytes <= memory.peak_bytes < size_bytes + 3 * LARGE_CHUNK_BYTES
+
+
+def test_sender_makes_no_copy_of_a_blob_but_the_chunk_that_it_sends() -> None:
+    blob = encode(LARGE)
+
+    with watched() as memory:
+        for index in range(chunks.num_chunks(len(blob), LARGE_CHUNK_BYTES)):
+            chunks.cut(blob, SHA256, LARGE_CHUNK_BYTES, index, minor=1)
+
+    assert LARGE_CHUNK_BYTES <= memory.peak_bytes < 3 * LARGE_CHUNK_BYTES

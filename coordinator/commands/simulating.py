@@ -20,8 +20,21 @@ from coordinator.commands.conversation import (
     talk,
     working,
 )
-from coordinator.commands.demonstrating import DemoModel, warn_of_stand_in
+from coordinator.commands.demonstrating import warn_of_stand_in
 from coordinator.commands.dividing import AlphaOption, Scheme, SchemeOption
+from coordinator.commands.training_options import (
+    AggregationOption,
+    BatchSizeOption,
+    DataOption,
+    DemoModel,
+    LearningRateOption,
+    LocalBatchesOption,
+    ModelOption,
+    RoundsOption,
+    SeedOption,
+    StrategyOption,
+    TargetOption,
+)
 from coordinator.config import RunConfig
 from coordinator.demo import DemoSettings, as_dict, load_demo_data
 from coordinator.display import RunDisplay
@@ -34,28 +47,20 @@ ReplayOption = Annotated[
 
 
 def simulate(
-    rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds.")] = 25,
-    target_accuracy: Annotated[
-        float | None, typer.Option(min=0, max=1, help="End at the round that reaches this test accuracy.")
-    ] = None,
+    rounds: RoundsOption = 25,
+    target_accuracy: TargetOption = None,
     partition: SchemeOption = Scheme.DIGIT_PAIRS,
     alpha: AlphaOption = 0.5,
-    local_batches: Annotated[int, typer.Option(min=1, help="E: batches that each device trains per round.")] = 10,
-    batch_size: Annotated[int, typer.Option(min=1, help="B: examples of a batch.")] = 16,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Step size of local training; the strategy's own when not given.")
-    ] = None,
-    strategy: Annotated[str, typer.Option(help="How updates become the next model.")] = "fedavg",
+    local_batches: LocalBatchesOption = 10,
+    batch_size: BatchSizeOption = 16,
+    learning_rate: LearningRateOption = None,
+    strategy: StrategyOption = "fedavg",
     codec: CodecOption = None,
-    aggregation: Annotated[
-        str, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
-    ] = "mean",
-    model: Annotated[
-        DemoModel, typer.Option(help="mlp: MNIST in colour, flat; lstm: synthetic sequences.")
-    ] = DemoModel.CNN,
+    aggregation: AggregationOption = "mean",
+    model: ModelOption = DemoModel.CNN,
     devices: Annotated[int, typer.Option(min=1, max=100_000, help="Simulated agents.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 1,
-    data: Annotated[Path | None, typer.Option(help="Folder of MNIST; looked for when not given.")] = None,
+    seed: SeedOption = 1,
+    data: DataOption = None,
     replay: ReplayOption = None,
     rooms: Annotated[Path | None, typer.Option(help="With --replay: one data folder per agent id in here.")] = None,
     runs_folder: RunsFolder = Path("runs"),

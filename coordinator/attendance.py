@@ -7,7 +7,7 @@ from coordinator.phases import Phase
 from coordinator.quarantine import FLOOD, LET_OUT, SHUT_OUT
 from coordinator.run_state import RunState
 from schemas.errors import Reason
-from schemas.messages import AgentRequest
+from schemas.messages import AgentRequest, RoundFailure
 from schemas.versions import CURRENT
 from schemas.weights import prefix
 
@@ -57,12 +57,26 @@ class Attendance:
         if request.codecs is not None:
             member.codecs = frozenset(request.codecs)
             member.holds = request.holds or member.holds
+        if request.failed is not None and not member.quarantined:
+            self._excuse(event.agent_id, request.failed)
         wanted = self._wanted_model(event.agent_id, member, request)
         if wanted:
             self._arrive(member, event.minor)
             self._out.add(*wanted)
         else:
             self._greet(event.agent_id, member, event.minor)
+
+    def _excuse(self, agent_id: str, failure: RoundFailure) -> None:
+        """It cannot deliver: do not wait for it. Should it still do so while the round is open, its update counts."""
+        open_round = self._state.open
+        if open_round is None or agent_id not in open_round.missing() or agent_id in open_round.given_up:
+            return
+        asked = (self._state.rules.run_id, open_round.number, open_round.attempt)
+        if (failure.run_id, failure.round_number, failure.attempt) == asked:
+            open_round.give_up(agent_id)
+            open_round.pulls.drop(agent_id)
+            detail = "".join(c if c.isprintable() else " " for c in failure.detail)  # it ends up on terminals
+            self._out.event("agent-failed", detail, agent_id)
 
     def _asks_too_much(self, event: AgentAsked, member: Member) -> bool:
         """Refuse the questions of a flood. Four times all pieces of the model are not one."""

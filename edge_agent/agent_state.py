@@ -7,7 +7,7 @@ from edge_agent.events import Carry, HeldModel, PendingUpdate
 from edge_agent.phases import Phase
 from edge_agent.round_in_work import RoundInWork
 from schemas.measures import Instant
-from schemas.messages import RoundAnnouncement
+from schemas.messages import RoundAnnouncement, RoundFailure
 
 START = Instant(0.0, 0.0)
 
@@ -24,6 +24,7 @@ class AgentState:
         closed_round: the last round that is known to be closed.
         work: the round that is being worked on.
         failed: the announcement of work that could not be done.
+        failure: what is asked of us and cannot be delivered, as the coordinator is told; None when all is well.
         idle_since_s: monotonic; NaN before the first connect.
         retry_at_s: when what is fetched or sent is asked for or sent again.
     """
@@ -36,6 +37,7 @@ class AgentState:
     phase: Phase = Phase.IDLE
     work: RoundInWork | None = None
     failed: RoundAnnouncement | None = None
+    failure: RoundFailure | None = None
     idle_since_s: float = math.nan
     retry_at_s: float = math.inf
     connected: bool = False

@@ -16,6 +16,7 @@ from edge_agent.events import (
     Announced,
     Called,
     Carry,
+    CarryKept,
     ChunkArrived,
     ChunksAsked,
     ConnectionGained,
@@ -79,7 +80,7 @@ class ParticipantEngine:
         self._holdings = Holdings(self._state, self._out)
         self._bench = Workbench(self._state, self._out)
         self._fetching = Fetching(self._state, self._out, self._bench, self._polling)
-        self._sending = Sending(self._state, self._out, self._holdings, self._polling)
+        self._sending = Sending(self._state, self._out, self._bench, self._holdings, self._polling)
         self._reports = Reports(self._state, self._out)
         self._session = ""
         self._known: RoundAnnouncement | None = None
@@ -100,6 +101,7 @@ class ParticipantEngine:
             ModelDerived: self._fetching.on_model_derived,
             TrainingFinished: self._sending.on_training_finished,
             TrainingFailed: self._on_training_failed,
+            CarryKept: self._sending.on_carry_kept,
             Measured: self._reports.on_measured,
             TimePassed: lambda _event: None,
             StopAsked: self._on_stop_asked,
@@ -160,6 +162,8 @@ class ParticipantEngine:
     def _introduce(self) -> None:
         self._out.add(self._out.letters.status(self._state.held))
         self._polling.heard()
+        if self._state.failure is not None:
+            self._out.add(self._out.letters.ask_state(self._state.held, self._state.failure))
         self._reports.send_again()
         self._out.release()
         if self.phase is Phase.FETCHING and self._state.work is not None:
@@ -170,7 +174,7 @@ class ParticipantEngine:
             self._session = event.status.session
             # It may have gone back to an older checkpoint, and counts attempts anew.
             self._state.closed_round = 0
-            self._state.failed = None
+            self._state.failed = self._state.failure = None
             self._polling.heard()
             self._out.add(self._out.letters.status(self._state.held))
 
@@ -193,6 +197,8 @@ class ParticipantEngine:
         state = self._state
         if state.phase is Phase.FETCHING and state.work is not None:
             self._fetching.ask(state.work)
+        elif state.phase is Phase.KEEPING and state.work is not None and state.work.made is not None:
+            self._sending.keep(state.work.made)
         elif state.phase is Phase.SENDING and state.pending is not None:
             self._sending.send_again(state.pending)
         else:
@@ -244,7 +250,7 @@ class ParticipantEngine:
             self._holdings.forget_pending(accepted=False)
         work = self._state.work
         if work is not None and (over or work.run_id != standing.run_id or work.number <= standing.closed_round):
-            if self.phase in (Phase.FETCHING, Phase.TRAINING):
+            if self.phase in (Phase.FETCHING, Phase.TRAINING, Phase.KEEPING):
                 self._out.tell(f"round {work.number} is over: abandoned")
             self._bench.stop()
 

@@ -162,6 +162,15 @@ class TrainingFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CarryKept:
+    """The answer to `KeepCarry`: it is on the disk, or it is not, and `error` says why."""
+
+    run_id: str
+    round_number: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What the device measured since the last `Measure`: the answer to it.
 
@@ -204,6 +213,7 @@ Event = (
     | ModelDerived
     | TrainingFinished
     | TrainingFailed
+    | CarryKept
     | Measured
     | TimePassed
     | StopAsked
@@ -272,8 +282,17 @@ class KeepModel:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepCarry:
+    """Put what was carried out of a round on the disk, synced, and report `CarryKept` at once."""
+
+    run_id: str
+    round_number: int
+    carry: Carry
+
+
+@dataclass(frozen=True, slots=True)
 class KeepUpdate:
-    """Put an update on disk."""
+    """Put an update on disk; losing it costs a training, nothing else."""
 
     update: PendingUpdate
 
@@ -331,6 +350,7 @@ Action = (
     | StartTraining
     | StopTraining
     | KeepModel
+    | KeepCarry
     | KeepUpdate
     | ForgetUpdate
     | ForgetCarriesBefore

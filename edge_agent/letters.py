@@ -16,6 +16,7 @@ from schemas.messages import (
     BriefReport,
     DifferenceHeader,
     RoundAnnouncement,
+    RoundFailure,
     RoundRef,
     UpdateOffer,
 )
@@ -52,10 +53,10 @@ class Letters:
         message = AgentStatus(state="offline", instance=self.instance)
         return Publish(Address(Kind.STATUS, self.agent_id), wire.encode(message), retain=True)
 
-    def ask_state(self, held: HeldModel | None = None) -> Publish:
-        """Ask what is going on; says the same as the status, which may have been lost."""
+    def ask_state(self, held: HeldModel | None = None, failure: RoundFailure | None = None) -> Publish:
+        """Ask what is going on; says the same as the status, which may have been lost, and what cannot be delivered."""
         holds = held.sha256 if held is not None else None
-        return self._request(AgentRequest(want="state", codecs=CAPABILITIES, holds=holds))
+        return self._request(AgentRequest(want="state", codecs=CAPABILITIES, holds=holds, failed=failure))
 
     def ask_model(self, run_id: str, round_number: int) -> Publish:
         """Ask for the model as it was announced."""

@@ -9,5 +9,6 @@ class Phase(StrEnum):
     IDLE = "idle"
     FETCHING = "fetching"  # the model
     TRAINING = "training"
+    KEEPING = "keeping"  # until what it carries is on its disk, which may be full
     SENDING = "sending"  # until the receipt
     WAITING = "waiting"  # for the round to close

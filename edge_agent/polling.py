@@ -38,4 +38,4 @@ class Polling:
         if self._state.now_s >= self.due_s:
             self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
             self.due_s = self._state.now_s + self._wait_s
-            self._out.add(self._out.letters.ask_state(self._state.held))
+            self._out.add(self._out.letters.ask_state(self._state.held, self._state.failure))

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass, field
 
-from edge_agent.events import Measured
+from edge_agent.events import Measured, PendingUpdate
 from schemas.chunks import Fetch
 from schemas.measures import Traffic
-from schemas.messages import AgentReport, RoundAnnouncement
+from schemas.messages import AgentReport, RoundAnnouncement, RoundFailure
 from schemas.weights import Weights
 
 
@@ -18,6 +18,7 @@ class RoundInWork:
         fetch: the model on its way in chunks.
         deriving: the model is being made here.
         model: that training started from; `residual`: what the last update that counted left behind.
+        made: the update, while what it carries is not on the disk.
         idle_s: waited before the announcement.
     """
 
@@ -32,6 +33,7 @@ class RoundInWork:
     deriving: bool = False
     model: Weights = field(default_factory=dict)
     residual: Weights = field(default_factory=dict)
+    made: PendingUpdate | None = None
     batches: int = 0
     examples: int = 0
     loss: float = 0.0
@@ -58,6 +60,12 @@ class RoundInWork:
             and other.model.sha256 == self.announcement.model.sha256
             and other.plan == self.announcement.plan
             and other.last_accepted_round == self.announcement.last_accepted_round
+        )
+
+    def failure(self, detail: str) -> RoundFailure:
+        """That this attempt at the round gets nothing from us, and why."""
+        return RoundFailure(
+            run_id=self.run_id, round_number=self.number, attempt=self.announcement.attempt, detail=detail[:500]
         )
 
     def report(self, traffic: Traffic, measured: Measured, cpu_s: float) -> AgentReport:

@@ -4,12 +4,22 @@ import math
 
 from edge_agent.agent_state import AgentState
 from edge_agent.compression import compress_update, with_residual
-from edge_agent.events import ChunksAsked, KeepUpdate, Measure, PendingUpdate, ReceiptArrived, TrainingFinished
+from edge_agent.events import (
+    CarryKept,
+    ChunksAsked,
+    KeepCarry,
+    KeepUpdate,
+    Measure,
+    PendingUpdate,
+    ReceiptArrived,
+    TrainingFinished,
+)
 from edge_agent.holdings import Holdings
 from edge_agent.outbox import Outbox
 from edge_agent.phases import Phase
 from edge_agent.polling import MAX_WAIT_S, Polling
 from edge_agent.round_in_work import RoundInWork
+from edge_agent.workbench import Workbench
 from schemas.errors import Reason
 
 RESEND_S = 10.0
@@ -33,9 +43,10 @@ may be late, they may already have done so: the update stays until its round is 
 class Sending:
     """The way from trained weights to the receipt."""
 
-    def __init__(self, state: AgentState, out: Outbox, holdings: Holdings, polling: Polling) -> None:
+    def __init__(self, state: AgentState, out: Outbox, bench: Workbench, holdings: Holdings, polling: Polling) -> None:
         self._state = state
         self._out = out
+        self._bench = bench
         self._holdings = holdings
         self._polling = polling
         self._wait_s = RESEND_S
@@ -47,13 +58,42 @@ class Sending:
             return
         work.trained_at_s = self._state.now_s
         work.batches, work.examples, work.loss = event.num_batches, event.num_examples, event.loss
-        self._state.pending = pending = self._wrap_up(work, event)
-        # A carry must be on the disk before anyone can rest on its update; an update alone can be made again.
-        if pending.carry:
-            self._out.add(KeepUpdate(pending))
-        self.begin(pending)
-        if not pending.carry:
-            self._out.add(KeepUpdate(pending))
+        work.made = made = self._wrap_up(work, event)
+        self._state.phase = Phase.KEEPING
+        self._wait_s = RESEND_S
+        if made.carry:
+            self.keep(made)
+        else:
+            self._go_out(made)
+
+    def keep(self, made: PendingUpdate) -> None:
+        """Have what an update carries put on the disk, (again) if it is full.
+
+        It must be there before anyone can rest on the update. The update alone can be made again.
+        """
+        self._state.retry_at_s = math.inf
+        self._out.add(KeepCarry(made.run_id, made.round_number, made.carry))
+
+    def on_carry_kept(self, event: CarryKept) -> None:
+        """What the update carries is safe, so that it can go out; or it is not, and the update stays here."""
+        state = self._state
+        work = state.working_on(event.run_id, event.round_number, Phase.KEEPING)
+        if work is None or work.made is None:
+            return
+        if not event.error:
+            self._go_out(work.made)
+            return
+        state.retry_at_s = state.now_s + self._wait_s
+        self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
+        self._bench.excuse(work, f"the update of round {work.number} is made and cannot be sent: {event.error}")
+
+    def _go_out(self, made: PendingUpdate) -> None:
+        state = self._state
+        state.pending, state.failure = made, None
+        if state.work is not None:
+            state.work.made = None
+        self.begin(made)
+        self._out.add(KeepUpdate(made))
 
     def _wrap_up(self, work: RoundInWork, event: TrainingFinished) -> PendingUpdate:
         announcement, letters = work.announcement, self._out.letters
@@ -85,8 +125,8 @@ class Sending:
             work.sent_at_s = state.now_s
         state.retry_at_s = state.now_s + self._wait_s
         if len(pending.blob) > work.announcement.max_update_bytes:
-            self._out.tell(f"our update has {len(pending.blob)} bytes, more than is read", warning=True)
             state.phase, state.retry_at_s = Phase.WAITING, math.inf
+            self._bench.excuse(work, f"our update has {len(pending.blob)} bytes, more than is read")
         elif len(pending.blob) > work.announcement.chunk_bytes:
             self._out.add(self._out.letters.offer(pending))
         else:

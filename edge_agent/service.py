@@ -10,6 +10,8 @@ from edge_agent import sensors
 from edge_agent.engine import ParticipantEngine
 from edge_agent.events import (
     Action,
+    Carry,
+    CarryKept,
     ConnectionGained,
     ConnectionLost,
     DeriveModel,
@@ -19,6 +21,7 @@ from edge_agent.events import (
     ForgetOtherRuns,
     ForgetUpdate,
     HeldModel,
+    KeepCarry,
     KeepModel,
     KeepUpdate,
     Measure,
@@ -71,8 +74,11 @@ def measure(run_id: str, round_number: int, traffic: Traffic) -> Measured:
 class Memory(Protocol):
     """What an agent remembers across restarts; see `Spool`."""
 
+    def keep_carry(self, run_id: str, round_number: int, carry: Carry) -> None:
+        """Remember what was carried out of a round, whatever happens from now on."""
+
     def keep(self, update: PendingUpdate) -> None:
-        """Remember an update and its carry."""
+        """Remember an update, whose carry is remembered already."""
 
     def keep_model(self, run_id: str, model: HeldModel) -> None:
         """Remember the model that is held, in place of the one before."""
@@ -200,12 +206,21 @@ class AgentService:
                 self._handle(
                     self._outside.measure(action.run_id, action.round_number, self._outside.transport.traffic), now
                 )
+            case KeepCarry():
+                self._handle(self._keep_carry(action), now)
             case Tell():
                 log.log(logging.WARNING if action.warning else logging.INFO, "%s", action.text)
             case End(taken_over=taken_over):
                 self._end(taken_over=taken_over)
             case _:
                 self._remember(action)
+
+    def _keep_carry(self, action: KeepCarry) -> CarryKept:
+        try:
+            self._outside.spool.keep_carry(action.run_id, action.round_number, action.carry)
+        except StorageError as error:
+            return CarryKept(action.run_id, action.round_number, str(error))
+        return CarryKept(action.run_id, action.round_number)
 
     def _remember(self, action: Action) -> None:
         spool = self._outside.spool

@@ -10,13 +10,15 @@ cut, leave a checksum that does not fit, and the round is trained again. That an
 `SYNC_AFTER_S` need not be trained again even then, a background thread syncs it. Rounds that close faster than that
 cost no sync at all, which spares SD cards, too.
 
-*A carry* cannot be made again once later rounds rest on it, so it is on the disk before `keep` returns, and the engine
-lets an update with a carry go out only after that. A carry whose update never went out does no harm: it takes effect
-only when the coordinator says that the round closed with the update. Those of both rounds are there until then, so
-whatever moment the power fails at, the round can be repeated with the same bytes.
+*A carry* cannot be made again once later rounds rest on it, so it is on the disk before `keep_carry` returns, and the
+engine lets an update with a carry go out only after that; while the disk is full it stays here. A carry whose update
+never went out does no harm: it takes effect only when the coordinator says that the round closed with the update. Those
+of both rounds are there until then, so whatever moment the power fails at, the round can be repeated with the same
+bytes.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -63,22 +65,32 @@ class Spool:
         except OSError as error:
             raise StorageError(f"the agent's state folder {folder} cannot be made: {error}") from error
 
+    def keep_carry(self, run_id: str, round_number: int, carry: Carry) -> None:
+        """Put what was carried out of a round on the disk.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
+        run = self._folder / run_id
+        try:
+            run.mkdir(mode=0o700, exist_ok=True)
+            _write_durably(_carry_path(run, round_number), encode(carry))
+        except OSError as error:
+            raise StorageError(_complaint("what its training carries on", run, error)) from error
+
     def keep(self, update: PendingUpdate) -> None:
-        """Put an update where a killed process finds it again, and its carry on the disk.
+        """Put an update where a killed process finds it again; what it carries is on the disk already.
 
         Raises:
             StorageError: the disk is full or not writable.
         """
         run = self._folder / update.run_id
         try:
-            if update.carry:
-                run.mkdir(mode=0o700, exist_ok=True)
-                _write_durably(_carry_path(run, update.round_number), encode(update.carry))
             slot = self._slot_of(run)
             slot.write(self._label(update), update.blob)
             self._syncer.expect(slot)
         except OSError as error:
-            raise StorageError(f"cannot keep the update in {run}: {error.strerror or error}") from error
+            raise StorageError(_complaint("the update", run, error)) from error
 
     def keep_model(self, run_id: str, model: HeldModel) -> None:
         """Write the model that is held, in place of the one before; not synced, as it can be fetched again.
@@ -91,7 +103,7 @@ class Spool:
             run.mkdir(mode=0o700, exist_ok=True)
             _write(run / _MODEL_NAME, segments(model.weights))
         except OSError as error:
-            raise StorageError(f"cannot keep the model in {run}: {error.strerror or error}") from error
+            raise StorageError(_complaint("the model", run, error)) from error
 
     def load_model(self) -> HeldModel | None:
         """The model that was held, whatever it is: its digest will tell the coordinator."""
@@ -256,6 +268,15 @@ class _Syncer:
                     log.warning("cannot sync %s: after a power cut its round is trained again: %s", slot.path, error)
 
 
+def _complaint(what: str, folder: Path, error: OSError) -> str:
+    """What could not be written, why, and what a person can do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        todo = "make room on this disk"
+    else:
+        todo = "the agent's user must be able to write there"
+    return f"cannot keep {what} in {folder}: {error.strerror or error}; {todo}"
+
+
 def _read_slot(path: Path) -> tuple[bytes, bytes] | None:
     """The label and the blob in a slot; None when there is none or it was cut off."""
     try:
@@ -301,15 +322,21 @@ def _write_durably(path: Path, content: bytes | memoryview) -> None:
 def _write(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = False) -> None:
     """Put a whole file in the place of the one before."""
     scratch = path.with_suffix(".part")
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb", 0) as file:
-        for part in parts:
-            rest = memoryview(part)
-            while rest:
-                rest = rest[file.write(rest) :]
-        if sync:
-            os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb", 0) as file:
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            if sync:
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError:
+        # What was written so far would take the room that the next attempt needs.
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -36,10 +36,12 @@ class Workbench:
     def goes_on_with(self, announcement: RoundAnnouncement) -> bool:
         """True when this very work is being done, which then goes by the new announcement."""
         state = self._state
-        if state.phase not in (Phase.FETCHING, Phase.TRAINING) or not state.work:
+        if state.phase not in (Phase.FETCHING, Phase.TRAINING, Phase.KEEPING) or not state.work:
             return False
         if not state.work.same_as(announcement):
             return False
+        if state.phase is Phase.KEEPING and state.work.announcement.attempt != announcement.attempt:
+            state.retry_at_s = state.now_s  # whatever comes of it, this attempt wants to know
         if state.phase is Phase.FETCHING and state.work.announcement.model != announcement.model:
             return False  # it comes in another way
         state.work.announcement = announcement
@@ -50,17 +52,23 @@ class Workbench:
         state = self._state
         if state.phase is Phase.TRAINING:
             self._out.add(StopTraining())
-        if state.phase in (Phase.FETCHING, Phase.TRAINING):
+        if state.phase in (Phase.FETCHING, Phase.TRAINING, Phase.KEEPING):
             state.idle_since_s = state.now_s
         state.phase = Phase.IDLE
-        state.work = None
+        state.work = state.failure = None
         state.retry_at_s = math.inf
 
     def fail(self, work: RoundInWork, text: str) -> None:
         """This work cannot be done: say so, and do not try again before something is different."""
-        self._out.tell(text, warning=True)
         self._state.failed = work.announcement
         self.stop()
+        self.excuse(work, text)
+
+    def excuse(self, work: RoundInWork, text: str) -> None:
+        """Tell the coordinator, which then does not wait for this update, and a person."""
+        self._out.tell(text, warning=True)
+        self._state.failure = work.failure(text)
+        self._out.add(self._out.letters.ask_state(self._state.held, self._state.failure))
 
     def has_failed_at(self, announcement: RoundAnnouncement) -> bool:
         """True when this very attempt at this very work could not be done."""

@@ -44,6 +44,15 @@ class RoundRef(Part):
     round_number: RoundNumber
 
 
+class RoundFailure(Part):
+    """Why an agent does not deliver the update that an attempt at a round asked it for."""
+
+    run_id: RunId
+    round_number: RoundNumber
+    attempt: Annotated[int, Field(ge=1, le=10_000)]
+    detail: Detail
+
+
 class AgentStatus(WireMessage):
     """An agent is there (retained), or gone (its last will). `v` is the highest version that it speaks.
 
@@ -67,6 +76,7 @@ class AgentRequest(WireMessage):
     Attributes:
         first: the first chunk wanted; `count`: how many from there on.
         codecs, holds: as in the status, which may have been lost.
+        failed: what it was asked for last and cannot deliver, so that nobody waits for it.
     """
 
     want: Literal["state", "model", "chunks", "whole"]
@@ -75,6 +85,7 @@ class AgentRequest(WireMessage):
     count: Annotated[int, Field(ge=0, le=64)] = 0
     codecs: Annotated[tuple[Codec, ...] | None, Field(max_length=32), Since(2)] = None
     holds: Annotated[Sha256 | None, Since(2)] = None
+    failed: Annotated[RoundFailure | None, Since(2)] = None
 
 
 class TrainingPlan(Part):

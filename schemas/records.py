@@ -96,8 +96,8 @@ class RunEvent(Part):
 
     Attributes:
         name: `started`, `resumed`, `broker-connected`, `broker-lost`, `agent-online`, `agent-offline`,
-            `agent-silent`, `agent-quarantined`, `agent-released`, `round-opened`, `round-repeated`, `target-reached`,
-            `finished`, `aborted`, `stopped`.
+            `agent-silent`, `agent-failed`, `agent-quarantined`, `agent-released`, `round-opened`, `round-repeated`,
+            `target-reached`, `finished`, `aborted`, `stopped`.
         detail: one sentence.
     """
 

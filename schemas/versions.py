@@ -28,4 +28,4 @@ class Since:
 
 CURRENT = Version(1, 2)
 """1.0: rounds of fp32 weights. 1.1: codecs' names, and a device's temperature and throttling in its report. 1.2: models
-as differences from the one before, or derived from the run's seed."""
+as differences from the one before, or derived from the run's seed; an agent says what it cannot deliver."""

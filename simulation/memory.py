@@ -1,26 +1,42 @@
 """What a simulated party remembers across restarts, in memory: the same promises as the real folders, no disk."""
 
 from edge_agent.events import Carry, HeldModel, PendingUpdate
+from schemas.errors import StorageError
 
 
 class MemorySpool:
-    """An agent's pending update and carries; survives the agent's service when the same object is used again."""
+    """An agent's pending update and carries; survives the agent's service when the same object is used again.
+
+    Attributes:
+        full: nothing more can be written; what is there can be read and removed.
+    """
 
     def __init__(self) -> None:
+        self.full = False
         self._run_id = ""
         self._updates: dict[int, PendingUpdate] = {}
         self._carries: dict[int, Carry] = {}
         self.model: HeldModel | None = None
 
+    def keep_carry(self, run_id: str, round_number: int, carry: Carry) -> None:
+        """Remember what was carried out of a round."""
+        self._need_room()
+        self._run_id = run_id
+        self._carries[round_number] = carry
+
+    def carry_of(self, run_id: str, round_number: int) -> Carry | None:
+        """What is remembered of a round."""
+        return self._carries.get(round_number) if run_id == self._run_id else None
+
     def keep(self, update: PendingUpdate) -> None:
-        """Remember an update and its carry."""
+        """Remember an update."""
+        self._need_room()
         self._run_id = update.run_id
         self._updates[update.round_number] = update
-        if update.carry:
-            self._carries[update.round_number] = update.carry
 
     def keep_model(self, run_id: str, model: HeldModel) -> None:
         """Remember the model that is held."""
+        self._need_room()
         del run_id
         self.model = model
 
@@ -40,6 +56,10 @@ class MemorySpool:
         """Remove everything of other runs."""
         if run_id != self._run_id:
             self._run_id, self._updates, self._carries = run_id, {}, {}
+
+    def _need_room(self) -> None:
+        if self.full:
+            raise StorageError("the simulated disk is full")
 
     def load(self) -> tuple[str, PendingUpdate | None, dict[int, Carry]]:
         """The run, the pending update if there is one, and carries by round."""

@@ -164,6 +164,7 @@ def _device(live: LiveRun, agent_id: str) -> dict[str, Any]:
         "agent_id": agent_id,
         "online": found.online,
         "silent": device.silent_at is not None,
+        "failing": device.failed_at is not None,
         "quarantined": device.quarantined,
         "last_seen_at": found.last_seen_at,
         "rounds_selected": found.rounds_selected,

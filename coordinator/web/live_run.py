@@ -40,6 +40,7 @@ class Device:
         quarantined: it was shut out and was not let back.
         gone_at: when it was found missing; None while it is there, and after a restart until it is known.
         silent_at: since when it is there without having sent what it was asked for, or None.
+        failed_at: when it said that it cannot deliver, or None since it did again; `failure`: why, in its words.
         last_seen_at: when it was last heard of.
         throttled: its latest report says that it slows itself down.
     """
@@ -48,6 +49,8 @@ class Device:
     quarantined: bool = False
     gone_at: float | None = None
     silent_at: float | None = None
+    failed_at: float | None = None
+    failure: str = ""
     last_seen_at: float | None = None
     cpu_temperature_c: float | None = None
     throttled: bool = False
@@ -215,7 +218,7 @@ class LiveRun:
         reports[record.agent_id] = record
         device.cpu_temperature_c = record.report.cpu_temperature_c
         device.throttled = record.report.throttled is True
-        device.silent_at = None
+        device.silent_at = device.failed_at = None
         self._hear(device, record.started_at + latency_s(record))
 
     def _hear(self, device: Device, at: float) -> None:
@@ -262,6 +265,8 @@ class LiveRun:
             self._find_broker(event.at)
         elif event.name == "agent-offline":
             device.online, device.gone_at, device.silent_at = False, event.at, None
+        elif event.name == "agent-failed":
+            device.failed_at, device.failure = event.at, event.detail
         elif event.name == PUT_IN:
             device.quarantined = True
 

@@ -45,6 +45,7 @@ def notices(live: LiveRun, troubles: Troubles, now_s: float) -> list[Notice]:
     found = [
         *_about_missing(live, troubles.missing),
         *_about_quarantined(troubles.quarantined),
+        *_about_failing(live, troubles.failing),
         *_about_silent(live, troubles.silent),
         *_about_unusable(troubles.unusable),
         *_about_versions(troubles.other_version),
@@ -100,6 +101,23 @@ def _about_quarantined(quarantined: Sequence[str]) -> Iterable[Notice]:
             f"{len(agent_ids):,} devices have been shut out: {words.rooms(agent_ids)}.",
             "Too much of what they sent could not be used. Ask your technician to look at them and to let them back "
             "with: coordinator release",
+        ),
+    )
+
+
+def _about_failing(live: LiveRun, failing: Sequence[str]) -> Iterable[Notice]:
+    return _one_by_one_or_together(
+        failing,
+        lambda agent_id: Notice(
+            "warn",
+            f"{words.device(agent_id)} cannot do its part since {{time}}.",
+            f"The others go on. Tell your technician what it says: {live.devices[agent_id].failure}",
+            live.devices[agent_id].failed_at,
+        ),
+        lambda agent_ids: Notice(
+            "warn",
+            f"{len(agent_ids):,} devices cannot do their part: {words.rooms(agent_ids)}.",
+            f"Ask your technician. The first of them says: {live.devices[agent_ids[0]].failure}",
         ),
     )
 

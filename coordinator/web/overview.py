@@ -18,7 +18,7 @@ SHOWN_NOTICES = 6
 CHART_POINTS = 300
 """More rounds than these are thinned out for the curve; its last point is always there."""
 
-TROUBLE_STATES = ("missing", "quarantined", "silent", "unusable", "other_version", "struggling")
+TROUBLE_STATES = ("missing", "quarantined", "failing", "silent", "unusable", "other_version", "struggling")
 """Fields of `Troubles`; a room that is in several is shown in the first of them."""
 
 
@@ -106,7 +106,7 @@ def _room(agent_id: str, state: str, device: Device | None) -> dict[str, Any]:
         "agent_id": agent_id,
         "name": words.room(agent_id),
         "state": state,
-        "since": None if device is None else device.gone_at or device.silent_at,
+        "since": None if device is None else device.gone_at or device.failed_at or device.silent_at,
         "last_seen_at": None if device is None else device.last_seen_at,
         "rounds_accepted": 0 if device is None else device.rounds_accepted,
     }

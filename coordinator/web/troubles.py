@@ -46,6 +46,7 @@ class Troubles:
     Attributes:
         missing: should be there, and are not.
         quarantined: were shut out, and have to be let back by the operator.
+        failing: are there, and say that they cannot do their part.
         silent: are there, and have not sent what they were asked for.
         unusable: sent results in recent rounds that could not be used; `other_version`: that another version made.
         struggling: slow themselves down, or are about to.
@@ -54,6 +55,7 @@ class Troubles:
 
     missing: tuple[str, ...] = ()
     quarantined: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
     other_version: tuple[str, ...] = ()
@@ -64,7 +66,15 @@ class Troubles:
     def agent_ids(self) -> frozenset[str]:
         """All devices that want a look."""
         return frozenset(
-            (*self.missing, *self.quarantined, *self.silent, *self.unusable, *self.other_version, *self.struggling)
+            (
+                *self.missing,
+                *self.quarantined,
+                *self.failing,
+                *self.silent,
+                *self.unusable,
+                *self.other_version,
+                *self.struggling,
+            )
         )
 
 
@@ -80,6 +90,7 @@ def find_troubles(live: LiveRun, plan: Plan, now_s: float) -> Troubles:
     return Troubles(
         missing=_ordered(_missing(live, plan, now_s)),
         quarantined=_ordered(shut_out),
+        failing=_ordered(agent_id for agent_id, device in there.items() if device.failed_at is not None),
         silent=_ordered(agent_id for agent_id, device in there.items() if device.silent_at is not None),
         unusable=_ordered(set(_with_any(recent, live, UNUSABLE)) - shut_out),
         other_version=_ordered(_with_any(recent, live, OTHER_VERSION)),

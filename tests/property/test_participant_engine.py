@@ -1,5 +1,6 @@
 """Whatever happens to an agent, in whatever order: what must always hold of its engine."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -9,14 +10,17 @@ from hypothesis import strategies as st
 from edge_agent.engine import ParticipantEngine
 from edge_agent.events import (
     Action,
+    CarryKept,
     ChunkArrived,
     ChunksAsked,
     ConnectionGained,
     ConnectionLost,
     End,
     Event,
+    ForgetCarriesBefore,
     ForgetOtherRuns,
     ForgetUpdate,
+    KeepCarry,
     KeepUpdate,
     Measure,
     Measured,
@@ -34,9 +38,11 @@ from edge_agent.events import (
 from edge_agent.letters import UPDATE_EXPIRY_S
 from edge_agent.polling import MAX_WAIT_S
 from schemas import wire
+from schemas.errors import StorageError
 from schemas.measures import Instant, Traffic
 from schemas.messages import AgentStatus, ChunksWanted
 from schemas.topics import Kind
+from simulation.memory import MemorySpool
 from tests.unit.edge_agent.scripted import (
     AGENT,
     INSTANCE,
@@ -102,7 +108,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 STEPS = st.lists(
     st.one_of(
         EVENTS,
-        st.sampled_from(["trained", "failed"]),
+        st.sampled_from(["trained", "failed", "disk full", "disk free", "killed"]),
         st.floats(0.0, 2 * MAX_WAIT_S).map(lambda seconds: ("wait", seconds)),
     ),
     max_size=40,
@@ -110,10 +116,11 @@ STEPS = st.lists(
 
 
 class World:
-    """An engine with a trainer, a spool and a watch on what it asks for."""
+    """An engine with a trainer, a disk and a watch on what it asks for."""
 
     def __init__(self) -> None:
         self.engine = ParticipantEngine(AGENT, INSTANCE)
+        self.spool = MemorySpool()
         self.now_s = 0.0
         self.training: StartTraining | None = None
         self.trainings = 0
@@ -123,6 +130,10 @@ class World:
     def step(self, step: Any) -> None:
         if isinstance(step, tuple):
             self.wait(step[1])
+        elif step == "killed":
+            self.restart()
+        elif step in ("disk full", "disk free"):
+            self.spool.full = step == "disk full"
         elif isinstance(step, str):
             self.end_training(step)
         else:
@@ -142,6 +153,16 @@ class World:
             self.trainings += 1
             weights = model(100.0 + self.trainings)
             self.handle(TrainingFinished(run_id, number, weights, 1, 1, 0.5, carry(self.trainings)))
+
+    def restart(self) -> None:
+        """The process is killed, and another one finds what is on the disk."""
+        if self.over:
+            return
+        run_id, pending, carries = self.spool.load()
+        if pending is None:
+            self.blobs.clear()  # an update that could not be kept is made again, perhaps from something else
+        self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id)
+        self.training, self.connected = None, False
 
     def wait(self, seconds: float) -> None:
         end_s = self.now_s + seconds
@@ -163,18 +184,33 @@ class World:
                 self.training = action
             case StopTraining():
                 self.training = None
+            case KeepCarry():
+                self.handle(self.keep_carry(action))
             case KeepUpdate(update=update):
                 self.note(update)
-            case ForgetUpdate(run_id=run_id, round_number=number):
+                with contextlib.suppress(StorageError):
+                    self.spool.keep(update)
+            case ForgetUpdate(run_id=run_id, round_number=number, accepted=was_accepted):
                 self.blobs.pop((run_id, number), None)
+                self.spool.forget_update(run_id, number, accepted=was_accepted)
+            case ForgetCarriesBefore(run_id=run_id, round_number=number):
+                self.spool.forget_carries_before(run_id, number)
             case ForgetOtherRuns(run_id=run_id):
                 self.blobs = {key: blob for key, blob in self.blobs.items() if key[0] == run_id}
+                self.spool.forget_other_runs(run_id)
             case Publish():
                 self.check_message(action)
             case Measure():
                 self.handle(Measured(action.run_id, action.round_number, Traffic(), 0.0, 0))
             case End():
                 self.over = True
+
+    def keep_carry(self, action: KeepCarry) -> CarryKept:
+        try:
+            self.spool.keep_carry(action.run_id, action.round_number, action.carry)
+        except StorageError as error:
+            return CarryKept(action.run_id, action.round_number, str(error))
+        return CarryKept(action.run_id, action.round_number)
 
     def note(self, update: PendingUpdate) -> None:
         key = (update.run_id, update.round_number)
@@ -184,6 +220,9 @@ class World:
         address = message.address
         assert address.agent_id == AGENT
         assert message.retain == (address.kind is Kind.STATUS)
+        if address.kind in (Kind.UPDATE, Kind.OFFER):
+            on_disk = self.spool.carry_of(address.run_id, address.round_number)
+            assert on_disk is not None, "sent, although what it carries is not on the disk"
         if address.kind is Kind.UPDATE:
             assert message.expiry_s == UPDATE_EXPIRY_S
             key = (address.run_id, address.round_number)
@@ -224,6 +263,7 @@ def test_agent_still_takes_part_in_a_new_run_after_anything_but_its_end(steps: l
     if world.over:
         return
 
+    world.step("disk free")
     world.step(ConnectionLost())
     world.step(ConnectionGained(MAX_PACKET_BYTES))
     world.step(status(retained=True))

@@ -188,6 +188,7 @@ function presentDevices(devices) {
 function stateMark(device) {
   if (device.quarantined) return element("span", "mark wait", device.online ? "quarantined" : "quarantined, offline");
   if (!device.online) return element("span", "mark off", "offline");
+  if (device.failing) return element("span", "mark wait", "failing");
   return device.silent ? element("span", "mark wait", "silent") : element("span", "mark", "online");
 }
 

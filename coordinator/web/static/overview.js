@@ -12,6 +12,7 @@ const STATES = {
   missing: ["away", (room) => (room.since ?? room.last_seen_at ? `no answer since ${moment(room.since ?? room.last_seen_at)}` : "not heard of yet")],
   silent: ["alert", (room) => `no result since ${moment(room.since)}`],
   quarantined: ["alert", () => "is shut out"],
+  failing: ["alert", () => "cannot do its part"],
   unusable: ["alert", () => "results cannot be used"],
   other_version: ["alert", () => "needs an update"],
   struggling: ["alert", () => "too warm or weak power"],

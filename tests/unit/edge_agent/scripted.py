@@ -11,11 +11,13 @@ from edge_agent.events import (
     Action,
     Announced,
     Carry,
+    CarryKept,
     ConnectionGained,
     ConnectionLost,
     CoordinatorSeen,
     Event,
     HeldModel,
+    KeepCarry,
     Measure,
     Measured,
     ModelArrived,
@@ -164,7 +166,11 @@ def status(instance: str = INSTANCE, state: str = "online", *, retained: bool = 
 
 
 class Agent:
-    """The engine, its time, and what it has asked to be done; answers `Measure` as the service does."""
+    """The engine, its time, and what it has asked to be done; answers `Measure` and `KeepCarry` as the service does.
+
+    Attributes:
+        disk_error: why nothing can be written; empty while all is well.
+    """
 
     def __init__(
         self,
@@ -178,6 +184,7 @@ class Agent:
         self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id, held)
         self.now_s = 1000.0
         self.temperature_c: float | None = None
+        self.disk_error = ""
         self.actions: list[Action] = []
         if connected:
             self.take(ConnectionGained(MAX_PACKET_BYTES))
@@ -238,3 +245,5 @@ class Agent:
         for action in actions:
             if isinstance(action, Measure):
                 self._handle(Measured(action.run_id, action.round_number, Traffic(), 1.0, 1, self.temperature_c))
+            elif isinstance(action, KeepCarry):
+                self._handle(CarryKept(action.run_id, action.round_number, self.disk_error))

@@ -194,7 +194,9 @@ def test_round_is_given_up_when_the_model_has_no_room(size_bytes: int) -> None:
     agent.take(Announced(small.announcement.model_copy(update={"model": offer}), small.minor))
 
     assert "no room" in agent.told()
-    assert agent.requests() == []
+    (request,) = agent.requests()
+    assert request.failed is not None
+    assert "no room" in request.failed.detail
 
 
 # -- updates

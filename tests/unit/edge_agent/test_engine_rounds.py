@@ -9,9 +9,11 @@ from edge_agent.events import (
     Announced,
     ConnectionLost,
     ForgetUpdate,
+    KeepCarry,
     KeepUpdate,
     ModelArrived,
     PendingUpdate,
+    Publish,
     StartTraining,
     StopTraining,
     TrainingFailed,
@@ -138,15 +140,22 @@ def test_update_has_no_loss_when_training_diverged() -> None:
     assert wire.decode(decode(sent_blobs(agent)[0])[0], BlobHeader).message.loss is None
 
 
-@pytest.mark.parametrize("carried", [{}, carry(1)], ids=["nothing carried", "carry"])
-def test_update_with_a_carry_is_kept_before_it_is_sent(carried: dict[str, object]) -> None:
+def test_what_an_update_carries_is_on_the_disk_before_it_is_sent() -> None:
     agent = Agent()
     agent.take(announced(), arrived())
 
-    agent.take(trained(1, carried))  # type: ignore[arg-type]
+    agent.take(trained(1, carry(1)))
 
-    kinds = [type(action) for action in agent.actions]
-    assert (kinds.index(KeepUpdate) == 0) == bool(carried)
+    assert [type(action) for action in agent.actions] == [KeepCarry, Publish, KeepUpdate]
+
+
+def test_update_that_carries_nothing_is_sent_first_and_kept_then() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+
+    agent.take(trained(1))
+
+    assert [type(action) for action in agent.actions] == [Publish, KeepUpdate]
 
 
 def test_same_bytes_are_sent_when_the_round_is_announced_again() -> None:

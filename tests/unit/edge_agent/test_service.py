@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from edge_agent.engine import ParticipantEngine
-from edge_agent.events import Measured, PendingUpdate, StartTraining, TrainingFinished
-from edge_agent.service import AgentService, Outside
+from edge_agent.events import Carry, Measured, StartTraining, TrainingFinished
+from edge_agent.sending import RESEND_S
+from edge_agent.service import AgentService, Memory, Outside
 from edge_agent.spool import Spool
 from schemas import wire
-from schemas.errors import StorageError, TransportError
+from schemas.errors import TransportError
 from schemas.measures import Instant, Traffic
-from schemas.messages import AgentStatus, TrainingPlan
+from schemas.messages import AgentRequest, AgentStatus, TrainingPlan
 from schemas.topics import Address, Kind, Topics
 from schemas.weights import Weights
 from simulation.memory import MemorySpool
@@ -68,6 +69,7 @@ class Trainer:
     def __init__(self) -> None:
         self.stops: list[Callable[[], bool]] = []
         self.error: ValueError | None = None
+        self.carry: Carry = {}
 
     def first_model(self, plan: TrainingPlan) -> Weights:
         assert plan
@@ -80,20 +82,21 @@ class Trainer:
         if self.error is not None:
             raise self.error
         announcement = task.announcement
-        return TrainingFinished(announcement.run_id, announcement.round_number, model(9), 1, 1, 0.5)
+        return TrainingFinished(announcement.run_id, announcement.round_number, model(9), 1, 1, 0.5, self.carry)
 
 
 class House:
     """A service and everything around it."""
 
-    def __init__(self, spool: object = None) -> None:
+    def __init__(self, spool: Memory | None = None) -> None:
         self.line, self.jobs, self.trainer = Line(), WaitingJobs(), Trainer()
+        self.spool = MemorySpool()
         outside = Outside(
             TOPICS,
             AGENT,
             self.line,
             self.jobs,
-            spool or MemorySpool(),  # type: ignore[arg-type]
+            spool or self.spool,
             self.trainer,
             lambda run_id, number, traffic: Measured(run_id, number, traffic, 0.0, 0),
         )
@@ -227,21 +230,43 @@ def test_agent_goes_on_when_a_message_is_too_large_for_the_broker(caplog: pytest
     assert not house.service.finished
 
 
-class FullDisk(MemorySpool):
-    """Keeps nothing."""
+def on_a_full_disk() -> House:
+    house = House()
+    house.spool.full = True
+    return house
 
-    def keep(self, update: PendingUpdate) -> None:
-        raise StorageError(f"no space left for round {update.round_number}")
 
-
-def test_update_is_sent_when_the_disk_is_full(caplog: pytest.LogCaptureFixture) -> None:
-    house = House(FullDisk())
+def test_update_that_carries_nothing_is_sent_when_the_disk_is_full(caplog: pytest.LogCaptureFixture) -> None:
+    house = on_a_full_disk()
     house.open_round(1)
 
     house.service.on_event(house.jobs.done("train-1"), NOW)
 
-    assert "no space left for round 1" in caplog.text
+    assert "disk is full: after a restart this must be trained" in caplog.text
     assert house.line.kinds()[-1] is Kind.UPDATE
+
+
+def test_update_with_a_carry_stays_until_there_is_room_and_the_coordinator_is_told_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    house = on_a_full_disk()
+    house.trainer.carry = {"momentum": model(1)["w"]}
+    house.open_round(1)
+
+    house.service.on_event(house.jobs.done("train-1"), NOW)
+
+    assert "cannot be sent: the simulated disk is full" in caplog.text
+    assert house.line.kinds() == [Kind.STATUS, Kind.REQUEST]
+    asked = wire.decode(house.line.sent[-1].payload, AgentRequest).message
+    assert asked.failed is not None
+    assert (asked.failed.run_id, asked.failed.round_number, asked.failed.attempt) == (RUN, 1, 1)
+    assert "the simulated disk is full" in asked.failed.detail
+
+    house.spool.full = False
+    house.service.on_time(Instant(RESEND_S, 0.0))
+
+    assert house.line.kinds() == [Kind.STATUS, Kind.REQUEST, Kind.UPDATE]
+    assert house.spool.carry_of(RUN, 1) is not None
 
 
 @pytest.mark.parametrize("word", ["update.slot", "carry-0000001.safetensors"])

@@ -33,6 +33,13 @@ def update(round_number: int, carry: Carry | None = None, size: int = 100, sende
     return PendingUpdate(RUN, round_number, BASE, blob, carry or {})
 
 
+def keep(spool: Spool, kept: PendingUpdate) -> None:
+    """As the agent does it: first what is carried, then the update."""
+    if kept.carry:
+        spool.keep_carry(kept.run_id, kept.round_number, kept.carry)
+    spool.keep(kept)
+
+
 def momentum(value: float) -> Carry:
     return {"momentum": np.full(3, value, np.float32)}
 
@@ -43,7 +50,7 @@ def slot(folder: Path) -> Path:
 
 def test_update_is_found_again_when_the_agent_starts_anew(tmp_path: Path) -> None:
     kept = update(3, momentum(1.0))
-    Spool(tmp_path, AGENT).keep(kept)
+    keep(Spool(tmp_path, AGENT), kept)
 
     run_id, pending, carries = Spool(tmp_path, AGENT).load()
 
@@ -93,7 +100,7 @@ def test_update_of_another_agent_is_ignored_when_a_card_was_swapped(tmp_path: Pa
 
 def test_update_and_carry_are_gone_when_the_round_closed_without_them(tmp_path: Path) -> None:
     spool = Spool(tmp_path, AGENT)
-    spool.keep(update(1, momentum(1.0)))
+    keep(spool, update(1, momentum(1.0)))
     spool.forget_update(RUN, 1, accepted=False)
 
     assert Spool(tmp_path, AGENT).load() == (RUN, None, {})
@@ -103,9 +110,9 @@ def test_carries_of_both_rounds_are_there_when_the_power_fails_before_the_newer_
     tmp_path: Path,
 ) -> None:
     spool = Spool(tmp_path, AGENT)
-    spool.keep(update(1, momentum(1.0)))
+    keep(spool, update(1, momentum(1.0)))
     spool.forget_update(RUN, 1, accepted=True)
-    spool.keep(update(2, momentum(2.0)))
+    keep(spool, update(2, momentum(2.0)))
     slot(tmp_path).write_bytes(b"torn")
 
     _, pending, carries = Spool(tmp_path, AGENT).load()
@@ -117,7 +124,7 @@ def test_carries_of_both_rounds_are_there_when_the_power_fails_before_the_newer_
 def test_only_carries_of_earlier_rounds_go_when_they_are_forgotten(tmp_path: Path) -> None:
     spool = Spool(tmp_path, AGENT)
     for number in (1, 2, 3):
-        spool.keep(update(number, momentum(number)))
+        keep(spool, update(number, momentum(number)))
     spool.forget_carries_before(RUN, 2)
 
     assert sorted(path.name for path in (tmp_path / RUN).glob("carry-*")) == [
@@ -128,7 +135,7 @@ def test_only_carries_of_earlier_rounds_go_when_they_are_forgotten(tmp_path: Pat
 
 def test_everything_of_other_runs_goes_when_a_new_run_begins(tmp_path: Path) -> None:
     spool = Spool(tmp_path, AGENT)
-    spool.keep(update(1, momentum(1.0)))
+    keep(spool, update(1, momentum(1.0)))
     spool.forget_other_runs("run-2")
 
     assert spool.load() == ("", None, {})
@@ -139,7 +146,7 @@ def test_carry_is_on_the_disk_when_keep_returns(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(
         "edge_agent.spool.os.fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
     )
-    Spool(tmp_path, AGENT, sync_after_s=3600).keep(update(1, momentum(1.0)))
+    keep(Spool(tmp_path, AGENT, sync_after_s=3600), update(1, momentum(1.0)))
 
     assert synced == ["carry-0000001.part", RUN]
 
@@ -154,7 +161,7 @@ def test_update_is_synced_when_it_stays_pending(tmp_path: Path, monkeypatch: pyt
 
 def test_every_kill_leaves_an_update_that_is_whole_or_none_and_the_carries_of_both_rounds(tmp_path: Path) -> None:
     first = Spool(tmp_path, AGENT, sync_after_s=3600)
-    first.keep(update(1, momentum(1.0)))
+    keep(first, update(1, momentum(1.0)))
     whole = {1: update(1).blob, 2: update(2).blob}
     seen = set()
 
@@ -168,7 +175,10 @@ def test_every_kill_leaves_an_update_that_is_whole_or_none_and_the_carries_of_bo
         assert float(carries[1]["momentum"][0]) == 1.0
         seen.add((pending.round_number if pending else 0, len(carries)))
 
-    deaths = survive_every_kill(lambda: Spool(tmp_path, AGENT, sync_after_s=3600).keep(update(2, momentum(2.0))), check)
+    def keep_second() -> None:
+        keep(Spool(tmp_path, AGENT, sync_after_s=3600), update(2, momentum(2.0)))
+
+    deaths = survive_every_kill(keep_second, check)
 
     assert deaths >= 5
     # Before the carry, after it, in the middle of the slot, and after it.
@@ -177,7 +187,7 @@ def test_every_kill_leaves_an_update_that_is_whole_or_none_and_the_carries_of_bo
 
 def test_files_and_folders_are_readable_by_the_agent_alone(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    Spool(folder, AGENT).keep(update(1, momentum(1.0)))
+    keep(Spool(folder, AGENT), update(1, momentum(1.0)))
 
     modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
 
@@ -188,7 +198,7 @@ def test_files_and_folders_are_readable_by_the_agent_alone(tmp_path: Path) -> No
 def test_damaged_carry_is_set_aside_and_the_rest_is_used(tmp_path: Path, damage: bytes) -> None:
     spool = Spool(tmp_path, AGENT)
     for number in (1, 2):
-        spool.keep(update(number, momentum(number)))
+        keep(spool, update(number, momentum(number)))
     (tmp_path / RUN / "carry-0000001.safetensors").write_bytes(damage)
 
     run_id, pending, carries = Spool(tmp_path, AGENT).load()

@@ -155,3 +155,15 @@ def test_most_urgent_notice_comes_first() -> None:
     levels = [n.level for n in found([*records, happened("agent-offline", START + 90, "room-1")])]
 
     assert levels == ["warn", "info"]
+
+
+def test_device_that_cannot_do_its_part_is_named_with_its_reason_until_it_delivers() -> None:
+    failed = happened("agent-failed", START + 50, "room-2", detail="No space left on device")
+    records: list[Record] = [*begun("room-2"), failed]
+
+    (notice,) = found(records)
+    assert notice.text == "Room 2's device cannot do its part since {time}."
+    assert notice.todo.endswith("No space left on device")
+    assert notice.at == START + 50
+
+    assert found([*records, reported(2, "room-2")]) == []

@@ -10,6 +10,7 @@ import secrets
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from edge_agent.service import AgentService, Outside
 from edge_agent.spool import Spool
 from schemas import wire
 from schemas.errors import ConfigError
+from schemas.measures import Instant
 from schemas.messages import AgentStatus, TrainingPlan
 from schemas.topics import Address, Kind, Topics
 from schemas.weights import Weights
@@ -30,7 +32,7 @@ from transport.address import BrokerAddress
 from transport.driver import Loop
 from transport.jobs import InlineJobs
 from transport.mqtt import MqttTransport
-from transport.ports import Message, SessionSpec
+from transport.ports import Connected, Disconnected, Event, Message, SessionSpec
 
 
 class EchoTrainer:
@@ -58,6 +60,47 @@ class EchoTrainer:
         return TrainingFinished(announcement.run_id, announcement.round_number, weights, 100, 1, 0.5)
 
 
+class Connections:
+    """When the connections of this process were made, and why any were lost.
+
+    Attributes:
+        began_s: monotonic; ready_s: when the latest of them was ready.
+        made: how many, reconnects included; open: how many there are; lost: by reason, failed attempts too.
+    """
+
+    def __init__(self) -> None:
+        self.began_s = self.ready_s = time.monotonic()
+        self.made = self.open = 0
+        self.lost: Counter[str] = Counter()
+
+    def note(self, event: Event, *, was_open: bool) -> bool:
+        """Count what the transport says of one agent's connection; True when it is open now."""
+        if isinstance(event, Connected):
+            self.made += 1
+            self.open += 1
+            self.ready_s = time.monotonic()
+            return True
+        if isinstance(event, Disconnected):
+            self.open -= was_open
+            self.lost[event.reason] += 1
+            return False
+        return was_open
+
+
+class NotedAgent(AgentService):
+    """The real agent's service, and a note of each connection."""
+
+    def __init__(self, engine: ParticipantEngine, outside: Outside, connections: Connections) -> None:
+        super().__init__(engine, outside)
+        self._connections = connections
+        self._connected = False
+
+    def on_event(self, event: Event, now: Instant) -> None:
+        """As the agent's, noted."""
+        self._connected = self._connections.note(event, was_open=self._connected)
+        super().on_event(event, now)
+
+
 class EchoAgents:
     """All agents of this process, on one thread."""
 
@@ -65,6 +108,7 @@ class EchoAgents:
         self._port = port
         self._loop = Loop()
         self._trainer = EchoTrainer()
+        self._connections = Connections()
         self._transports = [self._add(folder, name, password) for name, password in passwords.items()]
 
     def run(self) -> None:
@@ -79,6 +123,10 @@ class EchoAgents:
             "agents": len(traffic),
             "cpu_s_at": self._trainer.cpu_s_at,
             "peak_rss_mb": peak_rss_mb(),
+            "connected_at_s": [self._connections.began_s, self._connections.ready_s],
+            "connected": self._connections.open,
+            "connections_made": self._connections.made,
+            "connections_lost": dict(self._connections.lost),
             "packet_bytes_up": sum(t.packet_bytes_up for t in traffic),
             "packet_bytes_down": sum(t.packet_bytes_down for t in traffic),
             "tcp_bytes_up": tcp.acked,
@@ -92,7 +140,8 @@ class EchoAgents:
         session = SessionSpec(agent_id, tuple(topics.agent_filters(agent_id)), will)
         transport = MqttTransport(session, BrokerAddress("127.0.0.1", self._port, agent_id, password))
         outside = Outside(topics, agent_id, transport, jobs, Spool(folder / agent_id, agent_id), self._trainer)
-        self._loop.add(AgentService(ParticipantEngine(agent_id, instance), outside), transport, jobs)
+        service = NotedAgent(ParticipantEngine(agent_id, instance), outside, self._connections)
+        self._loop.add(service, transport, jobs)
         return transport
 
 

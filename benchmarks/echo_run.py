@@ -11,24 +11,65 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.broker_counts import BrokerCounts, read_counts
 from benchmarks.processes import peak_rss_mb
+from benchmarks.result import Say
+from coordinator.checkpoints import saved_rounds
 from coordinator.demo_agents import broker_section
 from coordinator.run_folder import RunFolder
 from coordinator.summary import reports_of, rounds_of
 from mosquitto.broker import PrivateBroker
-from mosquitto.sizing import limits_for
+from mosquitto.render import BrokerSettings
+from mosquitto.sizing import BrokerLimits, limits_for
 from schemas.errors import FederationError
-from schemas.identifiers import COORDINATOR_ID
+from schemas.identifiers import COORDINATOR_ID, MONITOR_ID
 from schemas.records import DeviceRecord, RoundRecord
+from transport.address import BrokerAddress
 
 AGENTS_PER_PROCESS = 50
-_LIMIT_S = 900.0
+SYS_INTERVAL_S = 1
+"""How often the broker publishes its own counts."""
+
+_CONNECTING_AT_ONCE = 2
+_POLL_S = 0.1
+_SAY_EVERY_S = 20.0
 _STOP_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoPlan:
+    """What to run.
+
+    Attributes:
+        model_bytes: of one blob: the broker's limits follow from it.
+        agents_per_process: up to `AGENTS_PER_PROCESS` agents have a process each, when not given.
+        limit_s: the run fails when it takes longer.
+    """
+
+    num_agents: int
+    rounds: int
+    model: str
+    model_bytes: int
+    agents_per_process: int | None = None
+    limit_s: float = 900.0
+
+    @property
+    def limits(self) -> BrokerLimits:
+        """The broker's, as documented."""
+        return limits_for(2 * self.model_bytes, self.num_agents)
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The agents' names, process by process."""
+        names = [f"echo-{number:04d}" for number in range(self.num_agents)]
+        size = self.agents_per_process or (1 if len(names) <= AGENTS_PER_PROCESS else AGENTS_PER_PROCESS)
+        return [names[first : first + size] for first in range(0, len(names), size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +81,7 @@ class EchoRun:
         agents: what each agents' process had used at the end, see `echo_agents`.
         rounds, reports: the run's records.
         coordinator_rss_mb, broker_rss_mb: peaks.
+        broker: what the broker counted, see `BrokerCounts`.
     """
 
     stamps: list[dict[str, Any]]
@@ -48,26 +90,30 @@ class EchoRun:
     reports: list[DeviceRecord]
     coordinator_rss_mb: float
     broker_rss_mb: float
+    broker: BrokerCounts
 
 
-def run_echo(folder: Path, num_agents: int, rounds: int, model: str, model_bytes: int) -> EchoRun:
-    """Run `rounds` rounds with echo agents; the files of the run lie below `folder` while it goes on.
+def run_echo(folder: Path, plan: EchoPlan, say: Say = lambda _text: None) -> EchoRun:
+    """Run rounds with echo agents; the files of the run lie below `folder` while it goes on.
+
+    Args:
+        say: is told now and then how far it is.
 
     Raises:
         FederationError: something is missing on this machine, or a process failed.
     """
-    names = [f"echo-{number:04d}" for number in range(num_agents)]
-    passwords = {name: secrets.token_urlsafe(8) for name in [COORDINATOR_ID, *names]}
-    allow_many_files(num_agents)
+    names = [name for group in plan.groups for name in group]
+    passwords = {name: secrets.token_urlsafe(8) for name in [COORDINATOR_ID, MONITOR_ID, *names]}
+    allow_many_files(plan.num_agents)
     with tempfile.TemporaryDirectory(dir=folder, prefix="echo-") as scratch:
         home = Path(scratch)
-        limits = limits_for(2 * model_bytes, num_agents)
-        with PrivateBroker(home / "broker", passwords, limits=limits) as broker:
+        settings = BrokerSettings(limits=plan.limits, sys_interval_s=SYS_INTERVAL_S)
+        with PrivateBroker(home / "broker", passwords, limits=plan.limits, settings=settings) as broker:
             user = broker_section(home, COORDINATOR_ID, broker.port, passwords[COORDINATOR_ID])
-            options = _run_options(home, num_agents, rounds, model, user)
-            with _agents(broker.port, home, passwords, names) as agents:
-                printed = _coordinate(options, broker.pid)
+            with _agents(broker.port, home, passwords, plan, say) as agents:
+                printed = _coordinate(_run_options(home, plan, user), broker.pid, plan.limit_s, say)
                 used = [_ask(process) for process in agents]
+                counts = read_counts(BrokerAddress(broker.host, broker.port, MONITOR_ID, passwords[MONITOR_ID]))
             broker_rss_mb = peak_rss_mb(broker.pid)
         records = RunFolder.open(home, "echo").records()
     return EchoRun(
@@ -77,6 +123,7 @@ def run_echo(folder: Path, num_agents: int, rounds: int, model: str, model_bytes
         reports=reports_of(records),
         coordinator_rss_mb=printed["peak_rss_mb"],
         broker_rss_mb=broker_rss_mb,
+        broker=counts,
     )
 
 
@@ -89,48 +136,60 @@ def allow_many_files(num_agents: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _run_options(
-    home: Path, num_agents: int, rounds: int, model: str, broker: Mapping[str, object]
-) -> dict[str, object]:
+def _run_options(home: Path, plan: EchoPlan, broker: Mapping[str, object]) -> dict[str, object]:
     return {
         "run_id": "echo",
         "runs_folder": str(home),
         "broker": dict(broker),
-        "training.model": model,
+        "training.model": plan.model,
         "training.local_batches": 1,
-        "rounds.count": rounds,
-        "rounds.min_agents": num_agents,
-        "rounds.min_updates": num_agents,
-        "rounds.deadline_s": _LIMIT_S,
-        "rounds.patience_s": _LIMIT_S,
+        "rounds.count": plan.rounds,
+        "rounds.min_agents": plan.num_agents,
+        "rounds.min_updates": plan.num_agents,
+        "rounds.deadline_s": plan.limit_s,
+        "rounds.patience_s": plan.limit_s,
         "data.dataset": "none",
     }
 
 
-def _coordinate(options: Mapping[str, object], broker_pid: int) -> dict[str, Any]:
+def _coordinate(options: Mapping[str, Any], broker_pid: int, limit_s: float, say: Say) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.stamped_coordinator", str(broker_pid)]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(options), capture_output=True, text=True, check=False, timeout=_LIMIT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FederationError(f"the echo run came to no end within {_LIMIT_S:g} s") from error
-    printed: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
+    checkpoints = Path(options["runs_folder"]) / "echo" / "checkpoints"
+    give_up_s = time.monotonic() + limit_s
+    pipe = subprocess.PIPE
+    settings: str | None = json.dumps(options)
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            while True:
+                try:
+                    out, errors = process.communicate(settings, timeout=_SAY_EVERY_S)
+                    break
+                except subprocess.TimeoutExpired as error:
+                    settings = None  # it is on its way
+                    say(f"{max(saved_rounds(checkpoints), default=0)} of {options['rounds.count']} rounds are closed")
+                    if time.monotonic() > give_up_s:
+                        raise FederationError(f"the echo run came to no end within {limit_s:g} s") from error
+        finally:
+            process.kill()
+    printed: dict[str, Any] = json.loads(out) if out.startswith("{") else {}
     if printed.get("outcome") != "finished":
-        detail = printed.get("detail") or done.stderr.strip()[-500:]
+        detail = printed.get("detail") or errors.strip()[-500:]
         raise FederationError(f"the echo run failed: {detail}")
     return printed
 
 
 @contextlib.contextmanager
 def _agents(
-    port: int, home: Path, passwords: Mapping[str, str], names: list[str]
+    port: int, home: Path, passwords: Mapping[str, str], plan: EchoPlan, say: Say
 ) -> Iterator[list["subprocess.Popen[str]"]]:
-    size = 1 if len(names) <= AGENTS_PER_PROCESS else AGENTS_PER_PROCESS
-    groups = [names[first : first + size] for first in range(0, len(names), size)]
     processes: list[subprocess.Popen[str]] = []
     try:
-        for group in groups:
+        for group in plan.groups:
+            if len(group) > 1 and len(processes) >= _CONNECTING_AT_ONCE:
+                # A thousand agents that knock all at once keep each other waiting beyond their patience.
+                _wait_until_connected(processes[-_CONNECTING_AT_ONCE], plan.limit_s)
+                connected = sum(len(done) for done in plan.groups[: len(processes) - _CONNECTING_AT_ONCE + 1])
+                say(f"{connected:,} of {plan.num_agents:,} agents are connected")
             command = [sys.executable, "-m", "benchmarks.echo_agents", str(port), str(home / "agents"), *group]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.append(process)
@@ -139,12 +198,23 @@ def _agents(
     finally:
         for process in processes:
             process.terminate()
+        give_up_s = time.monotonic() + _STOP_LIMIT_S
         for process in processes:
             try:
-                process.communicate(timeout=_STOP_LIMIT_S)
+                process.communicate(timeout=max(0.0, give_up_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
+
+
+def _wait_until_connected(process: "subprocess.Popen[str]", limit_s: float) -> None:
+    give_up_s = time.monotonic() + limit_s
+    while (used := _ask(process))["connected"] < used["agents"]:
+        if time.monotonic() > give_up_s:
+            raise FederationError(
+                f"{used['connected']} of a process's {used['agents']} agents connected in {limit_s:g} s"
+            )
+        time.sleep(_POLL_S)
 
 
 def _tell(process: "subprocess.Popen[str]", line: str) -> None:

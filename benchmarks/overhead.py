@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.bars import grouped_bars, words_above
-from benchmarks.echo_run import EchoRun, run_echo
+from benchmarks.echo_run import EchoPlan, EchoRun, run_echo
 from benchmarks.floor import floor_of, measure_exchanges
 from benchmarks.result import Column, Result, Row, Say
 from coordinator.report.plots import Theme
@@ -83,8 +83,9 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
         exchanges = max(3, min(40, 400 // num_agents))
         say(f"floor: {exchanges} exchanges of {blob_bytes:,} bytes between {num_agents} bare clients")
         times_s = measure_exchanges(folder, num_agents, blob_bytes, exchanges)
+        plan = EchoPlan(num_agents=num_agents, rounds=rounds, model=settings.model, model_bytes=blob_bytes)
         say(f"system: {rounds} rounds with {num_agents} agents")
-        measured = run_echo(folder, num_agents, rounds, settings.model, blob_bytes)
+        measured = run_echo(folder, plan)
         say("floor once more, as the machine may have become busier")
         times_s += measure_exchanges(folder, num_agents, blob_bytes, exchanges)
         rows.append(row_of(measured, num_agents, blob_bytes, times_s))

@@ -24,7 +24,22 @@ def peak_rss_mb(pid: int | str = "self") -> float:
 
     From VmHWM: the rusage of a process that was started by vfork holds its parent's peak, too.
     """
-    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return _memory_mb(pid, "VmHWM")
+
+
+def rss_mb(pid: int | str = "self") -> float:
+    """The resident set of a process now, in MB."""
+    return _memory_mb(pid, "VmRSS")
+
+
+def available_memory_mb() -> float:
+    """What the kernel thinks that new processes could have without swapping."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def _memory_mb(pid: int | str, field: str) -> float:
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 

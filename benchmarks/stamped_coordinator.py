@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.processes import TcpBytes, cpu_seconds_of, peak_rss_mb, tcp_bytes_to
+from benchmarks.processes import TcpBytes, cpu_seconds_of, peak_rss_mb, rss_mb, tcp_bytes_to
 from coordinator.config import RunConfig
 from coordinator.events import NoteRefusal
 from coordinator.run import start
@@ -37,7 +37,9 @@ class Stamps:
             {
                 "at_s": time.monotonic(),
                 "cpu_s": time.process_time(),
+                "rss_mb": rss_mb(),
                 "broker_cpu_s": cpu_seconds_of(self._broker_pid),
+                "broker_rss_mb": rss_mb(self._broker_pid),
                 "tcp_bytes_up": tcp.acked,
                 "tcp_bytes_down": tcp.received,
             }

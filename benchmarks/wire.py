@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.bars import grouped_bars, words_above
-from benchmarks.echo_run import EchoRun, run_echo
+from benchmarks.echo_run import EchoPlan, EchoRun, run_echo
 from benchmarks.overhead import model_blob_bytes
 from benchmarks.result import Column, Result, Row, Say
 from benchmarks.updates import initial_weights
@@ -43,7 +43,8 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
     rounds = 4 if settings.quick else settings.rounds
     say(f"{rounds} echo rounds with {settings.agents} agents over plain TCP")
     blob_bytes = model_blob_bytes(initial_weights(settings.model))
-    measured = run_echo(folder, settings.agents, rounds, settings.model, blob_bytes)
+    plan = EchoPlan(num_agents=settings.agents, rounds=rounds, model=settings.model, model_bytes=blob_bytes)
+    measured = run_echo(folder, plan)
     rows = [row_of(measured, direction) for direction in ("up", "down")]
     return Result(
         settings={"agents": settings.agents, "rounds": rounds, "model": settings.model},

@@ -43,6 +43,41 @@ def overhead(
 
 
 @bench_app.command()
+def load(
+    agents: Annotated[str, typer.Option(help="Numbers of agents, with commas.")] = "",
+    rounds: Annotated[int | None, typer.Option(min=1, help="Of each row; fewer with more agents otherwise.")] = None,
+    model: Annotated[str, typer.Option(help="Whose weights travel.")] = "cnn",
+    per_process: Annotated[int, typer.Option(min=1, max=300, help="Agents that share a process.")] = 250,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Whole rounds of a thousand and more agents on a real broker: time, memory, refusals of every party.
+
+    Example: coordinator bench load --agents 1000,10000
+    """
+    counts = _numbers(agents, "--agents") or ((10, 60) if quick else (10, 100, 1000))
+    options = {"agents": counts, "rounds": rounds, "model": model, "per_process": per_process, "quick": quick}
+    _measure("load", options, out, json_output)
+
+
+@bench_app.command()
+def soak(
+    rounds: Annotated[int, typer.Option(min=20, help="Rounds.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Which faults come when follows from it.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Rounds from one fault to the next, on average.")] = 15,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Thousands of rounds under random faults: do memory, files and threads of every party stay flat?
+
+    Example: coordinator bench soak --rounds 2000 --seed 1
+    """
+    _measure("soak", {"rounds": rounds, "seed": seed, "every": every, "quick": quick}, out, json_output)
+
+
+@bench_app.command()
 def aggregate(quick: Quick = False, out: Out = OUT, json_output: Json = False) -> None:
     """Updates a second from bytes to the sum, beside a plain NumPy pipeline.
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from benchmarks.proxy import Proxy
 from mosquitto.broker import PrivateBroker
 from schemas.measures import Instant
 from schemas.topics import Address, Kind, Topics
 from simulation.network import VirtualNetwork
-from tests.contract.proxy import Proxy
 from transport.address import BrokerAddress
 from transport.mqtt import MqttTransport
 from transport.ports import Event, Message, Received, SessionSpec, Transport

@@ -51,6 +51,24 @@ def test_overhead_gives_every_promised_field_for_each_number_of_agents(mosquitto
         assert row["floor_ratio"] == pytest.approx(row["round_s_median"] / row["floor_s_median"])
 
 
+def test_load_loses_refuses_and_drops_nothing_while_agents_share_processes(
+    mosquitto_program: str, tmp_path: Path
+) -> None:
+    assert mosquitto_program
+    document = bench(tmp_path, "load", "--agents", "3,7", "--rounds", "2", "--per-process", "3")
+
+    assert [(row["agents"], row["processes"]) for row in document["rows"]] == [(3, 1), (7, 3)]
+    assert document["summary"]["every_round_had_every_agent"] is True
+    for row in document["rows"]:
+        assert (row["refused"], row["dropped"], row["connections_lost"]) == (0, 0, 0)
+        assert row["accepted_per_round"] == [row["agents"]] * 4
+        assert row["connect_s"] > 0
+        # Announcement, model, update, receipt and report, each acknowledged, to the broker and on from there.
+        assert row["packets_per_agent_round"] >= 2 * 2 * 5
+        assert row["packet_bytes_per_agent_round"] > 2 * 180_000
+        assert row["broker_limits"]["max_connections"] >= row["agents"]
+
+
 def test_our_count_of_packet_bytes_agrees_with_the_kernels(mosquitto_program: str, tmp_path: Path) -> None:
     assert mosquitto_program
     document = bench(tmp_path, "wire", "--agents", "2", "--rounds", "3")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.proxy import Proxy
 from mosquitto.broker import PrivateBroker
 from mosquitto.sizing import limits_for
-from tests.contract.proxy import Proxy
 from tests.integration.federation import Federation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from benchmarks.proxy import Proxy
 from mosquitto.broker import PrivateBroker, free_port
 from schemas.topics import Kind
-from tests.contract.proxy import Proxy
 from tests.integration.mqtt_party import Party, agent_session, coordinator_session, topic
 from transport import connection, packets
 from transport.address import BrokerAddress

@@ -2,9 +2,9 @@
 
 import os
 
+from benchmarks.proxy import Proxy
 from mosquitto.broker import PrivateBroker
 from schemas.topics import Kind
-from tests.contract.proxy import Proxy
 from tests.integration.mqtt_party import Party, agent_session, coordinator_session, topic
 from transport.address import BrokerAddress
 from transport.mqtt import MqttTransport

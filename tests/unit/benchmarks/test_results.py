@@ -1,5 +1,6 @@
 """What benchmarks work out from raw measurements, and how they say it; nothing here measures anything."""
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,19 +8,22 @@ from typing import Any
 
 import pytest
 
-from benchmarks import aggregate, convergence, overhead, timeline, wire
-from benchmarks.echo_run import EchoRun
+from benchmarks import aggregate, convergence, load, overhead, timeline, wire
+from benchmarks.broker_counts import BrokerCounts
+from benchmarks.echo_run import EchoPlan, EchoRun
 from benchmarks.floor import floor_of
 from benchmarks.machine import describe_machine, in_a_sentence
 from benchmarks.output import as_table, document, new_folder, picture_of, write
 from benchmarks.result import Column, Result
+from schemas.errors import ConfigError
 
 PNG = b"\x89PNG\r\n"
 
 
 def stamp(number: int) -> dict[str, Any]:
     """Rounds of 10 ms, in which coordinator and broker use 4 and 2 ms of CPU."""
-    return {"at_s": number * 0.010, "cpu_s": number * 0.004, "broker_cpu_s": number * 0.002}
+    times = {"at_s": number * 0.010, "cpu_s": number * 0.004, "broker_cpu_s": number * 0.002}
+    return times | {"rss_mb": 250.0, "broker_rss_mb": 10.0}
 
 
 def echo_run() -> EchoRun:
@@ -36,16 +40,21 @@ def echo_run() -> EchoRun:
             "packet_bytes_down": 8160,
             "tcp_bytes_up": 8080,
             "tcp_bytes_down": 8000,
+            "connected_at_s": [5.0, 5.5],
+            "connections_made": 3,
+            "connections_lost": {"the broker closed the connection": 1},
         }
     ]
+    counts = BrokerCounts(packets_received=80, packets_sent=96, dropped=2, heap_max_bytes=1, connected=1)
     phases = dict.fromkeys(("broadcast_s", "wait_s", "aggregate_s", "checkpoint_s", "duration_s"), 0.002)
     return EchoRun(
         stamps=[stamp(number) for number in (1, 2, 3, 4)],
         agents=agents,
-        rounds=[SimpleNamespace(**phases) for _ in range(4)],  # type: ignore[misc]
+        rounds=[SimpleNamespace(**phases, accepted=("a", "b"), refused={"a": {"duplicate": 1}}) for _ in range(4)],  # type: ignore[misc]
         reports=[SimpleNamespace(round_number=n, report=report) for n in (1, 2, 3, 4) for _ in range(2)],  # type: ignore[misc]
         coordinator_rss_mb=250.0,
         broker_rss_mb=10.0,
+        broker=counts,
     )
 
 
@@ -106,6 +115,40 @@ def test_floor_counts_blobs_both_ways() -> None:
 
     assert floor.exchange_s_median == 0.2
     assert floor.megabytes_per_s == pytest.approx(50.0)
+
+
+LOAD_PLAN = EchoPlan(num_agents=2, rounds=4, model="cnn", model_bytes=1_000_000, agents_per_process=250)
+
+
+def test_load_counts_everything_that_did_not_go_as_it_should() -> None:
+    row = load.row_of(echo_run(), LOAD_PLAN)
+
+    assert (row["refused"], row["dropped"], row["connections_lost"]) == (4, 2, 1)
+    assert row["connections_lost_because"] == {"the broker closed the connection": 1}
+    assert row["connect_s"] == pytest.approx(0.5)
+    assert row["packets_per_agent_round"] == pytest.approx(22.0)
+    assert row["coordinator_cpu_ms_per_agent_round"] == pytest.approx(2.0)
+
+
+def test_load_calls_memory_flat_only_when_a_further_agent_costs_next_to_nothing() -> None:
+    few = load.row_of(echo_run(), LOAD_PLAN)
+    thousand_for = {mb: few | {"agents": 1002, "coordinator_rss_mb": 250.0 + mb} for mb in (99.0, 101.0)}
+
+    verdicts = {mb: load.summarise([few, row], 1_000_000) for mb, row in thousand_for.items()}
+
+    assert verdicts[99.0]["coordinator_memory_is_flat"] is True
+    assert verdicts[99.0]["coordinator_bytes_per_agent"] == 99_000
+    assert verdicts[101.0]["coordinator_memory_is_flat"] is False
+    # The last round of the larger run lacks agents: two are not a thousand.
+    assert verdicts[99.0]["every_round_had_every_agent"] is False
+
+
+def test_load_is_refused_with_figures_when_the_machine_cannot_hold_it() -> None:
+    plan = dataclasses.replace(LOAD_PLAN, num_agents=10_000)
+
+    with pytest.raises(ConfigError, match=r"10,000 agents need about \d+\.\d GB of memory, 4\.0 GB are there"):
+        load.check_memory(plan, available_mb=4000.0)
+    load.check_memory(plan, available_mb=100_000.0)
 
 
 def test_wire_holds_our_count_against_the_kernels() -> None:

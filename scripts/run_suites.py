@@ -85,13 +85,18 @@ def table(root: Path) -> list[Suite]:
     """Every suite that exists here, the fast one first."""
     elsewhere = tuple(f"--ignore=tests/{name}" for name in OWN_FOLDER)
     suites = [
-        Suite("fast", 8, ("tests", *elsewhere, "-m", "not slow"), static_checks(root)),
-        Suite("faults", 8, ("tests", *elsewhere, "-m", "slow")),
+        Suite("fast", 8, ("tests", *elsewhere, *side_by_side(), "-m", "not slow"), static_checks(root)),
+        Suite("faults", 8, ("tests", *elsewhere, *side_by_side(), "-m", "slow")),
     ]
     for name, budget_min in OWN_FOLDER.items():
         if (root / "tests" / name).is_dir():
             suites.append(Suite(name, budget_min, (f"tests/{name}",)))
     return suites
+
+
+def side_by_side() -> tuple[str, ...]:
+    """Tests that mostly wait for other processes run file beside file, one on each core, on at most four."""
+    return "-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile"
 
 
 def run(suite: Suite) -> Outcome:

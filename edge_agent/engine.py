@@ -170,7 +170,10 @@ class ParticipantEngine:
             self._fetching.go_on(self._state.work)
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
-        if event.status.state == "online" and not event.status.claim and event.status.session != self._session:
+        anew = event.status.session != self._session and not event.status.claim
+        if anew or event.status.state == "offline":
+            self._fetching.note_absence()
+        if event.status.state == "online" and anew:
             self._session = event.status.session
             # It may have gone back to an older checkpoint, and counts attempts anew.
             self._state.closed_round = 0
@@ -230,7 +233,9 @@ class ParticipantEngine:
         if pending is not None and pending.answers(announcement):
             self._bench.take_up(announcement)
             self._sending.begin(pending)
-        elif not self._bench.goes_on_with(announcement) and not self._bench.has_failed_at(announcement):
+        elif self._bench.goes_on_with(announcement):
+            self._fetching.on_announced_again()
+        elif not self._bench.has_failed_at(announcement):
             self._begin(announcement)
 
     def _begin(self, announcement: RoundAnnouncement) -> None:

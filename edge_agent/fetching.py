@@ -73,11 +73,29 @@ class Fetching:
             self.ask(work)
 
     def go_on(self, work: RoundInWork) -> None:
-        """The connection is back: whatever was on its way may be lost."""
+        """The connection is back: whatever was on its way may be lost.
+
+        Chunks are asked for once the coordinator has shown that it is there: what is asked before may be lost too.
+        """
         if work.deriving:
             return
         self._state.retry_at_s = self._state.now_s + MODEL_WAIT_S
         if work.fetch is not None:
+            work.cut_off = True
+            work.fetch.ask_again()
+
+    def note_absence(self) -> None:
+        """The coordinator is gone, or another one is there: it knows of no question."""
+        if self._state.work is not None:
+            self._state.work.cut_off = True
+
+    def on_announced_again(self) -> None:
+        """This very work is still wanted: ask for what was on its way when one side was away."""
+        work = self._state.work
+        if work is None or not work.cut_off:
+            return
+        work.cut_off = False
+        if self._state.phase is Phase.FETCHING and work.fetch is not None:
             work.fetch.ask_again()
             self.ask(work)
 

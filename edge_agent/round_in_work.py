@@ -17,6 +17,7 @@ class RoundInWork:
     Attributes:
         fetch: the model on its way in chunks.
         deriving: the model is being made here.
+        cut_off: we or the coordinator were away since the round was announced.
         model: that training started from; `residual`: what the last update that counted left behind.
         made: the update, while what it carries is not on the disk.
         idle_s: waited before the announcement.
@@ -31,6 +32,7 @@ class RoundInWork:
     idle_s: float = 0.0
     fetch: Fetch | None = None
     deriving: bool = False
+    cut_off: bool = False
     model: Weights = field(default_factory=dict)
     residual: Weights = field(default_factory=dict)
     made: PendingUpdate | None = None

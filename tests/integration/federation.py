@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -35,6 +35,29 @@ def small_digits(seed: int, num_examples: int = 320) -> Examples:
     return Examples(images, labels.astype(np.int64), 10, "bars")
 
 
+class Running(Protocol):
+    """What a test does to a process: as `subprocess.Popen` calls it."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended; its exit code."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+
+    def send_signal(self, sig: int) -> None:
+        """Any signal."""
+
+
 class Process:
     """One process of the federation, with its log."""
 
@@ -43,15 +66,16 @@ class Process:
         self.log_file = log
         self.command = command
         self._log_offset = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Running | None = None
 
     def start(self, *arguments: str) -> None:
         """Start it (again); its log goes on where it was."""
         self._log_offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        self._process = self._launch([*self.command, *arguments])
+
+    def _launch(self, command: list[str]) -> Running:
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -103,21 +127,30 @@ class Federation:
     Args:
         broker: is running; its users include the coordinator and the rooms.
         settings: lines of TOML for the coordinator's file, on top of broker and folders.
+        process: makes each of the processes.
     """
 
     poll_s = POLL_S
 
-    def __init__(self, folder: Path, broker: PrivateBroker, num_agents: int, settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: PrivateBroker,
+        num_agents: int,
+        settings: str,
+        process: Callable[[str, list[str], Path], Process] = Process,
+    ) -> None:
         self.folder = folder
         self.broker = broker
         self.runs = folder / "runs"
+        self._make_process = process
         self.agents = {f"room-{i}": self._agent(i) for i in range(1, num_agents + 1)}
         self.config = folder / "run.toml"
         self.config.write_text(
             f'run_id = "{RUN_ID}"\nruns_folder = "runs"\n{settings}\n{self._broker_lines("coordinator")}'
         )
         command = [sys.executable, "-m", "coordinator.cli"]
-        self.coordinator = Process("coordinator", command, folder / "coordinator.log")
+        self.coordinator = process("coordinator", command, folder / "coordinator.log")
 
     def __enter__(self) -> Self:
         return self
@@ -191,7 +224,7 @@ class Federation:
             f'agent_id = "{name}"\ndata_folder = "data"\nstate_folder = "state"\n{self._broker_lines(name)}'
         )
         command = [sys.executable, "-m", "edge_agent.cli", "run", str(config)]
-        return Process(name, command, home / "agent.log")
+        return self._make_process(name, command, home / "agent.log")
 
     def _broker_lines(self, user: str) -> str:
         secret = self.folder / f"{user}.password"

@@ -11,10 +11,12 @@ from edge_agent.events import (
     ChunksAsked,
     ConnectionGained,
     ConnectionLost,
+    Event,
     ModelArrived,
     StartTraining,
     TrainingFinished,
 )
+from edge_agent.fetching import MODEL_WAIT_S
 from edge_agent.polling import MAX_WAIT_S
 from schemas import wire
 from schemas.chunks import cut, num_chunks
@@ -27,6 +29,7 @@ from tests.unit.edge_agent.scripted import (
     Agent,
     accepted,
     announced,
+    coordinator,
     model_blob,
     status,
 )
@@ -95,10 +98,44 @@ def test_only_what_is_missing_is_asked_for_when_the_connection_was_lost() -> Non
     agent.take(chunk(1))
 
     agent.take(ConnectionLost(), ConnectionGained(MAX_PACKET_BYTES), status())
+    assert asked_for(agent) == []
+    agent.take(announced(1, LARGE, chunk_bytes=CHUNK_BYTES, in_chunks=True))
 
     assert asked_for(agent) == [2]
     answer(agent)
     assert len(agent.of(StartTraining)) == 1
+
+
+def test_what_is_missing_is_asked_for_soon_when_the_connection_was_lost_and_no_announcement_comes() -> None:
+    agent = fetching()
+    agent.take(chunk(0))
+    agent.take(chunk(1))
+
+    agent.take(ConnectionLost(), ConnectionGained(MAX_PACKET_BYTES), status())
+    agent.wait(MODEL_WAIT_S)
+
+    assert asked_for(agent) == [2]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [(coordinator("2"),), (coordinator("1", "offline"), coordinator("1"))],
+    ids=["resumed", "reconnected"],
+)
+def test_what_is_missing_is_asked_for_at_once_when_the_coordinator_was_away(seen: tuple[Event, ...]) -> None:
+    agent = Agent()
+    agent.take(coordinator("1"))
+    again = announced(1, LARGE, chunk_bytes=CHUNK_BYTES, in_chunks=True)
+    agent.take(again)
+    agent.take(chunk(0))
+    agent.take(chunk(1))
+
+    agent.take(*seen)
+    agent.take(again)
+    assert asked_for(agent) == [2]
+
+    agent.take(again)
+    assert asked_for(agent) == []
 
 
 def test_what_is_there_stays_when_the_round_is_announced_again() -> None:

@@ -1,6 +1,8 @@
 """Kill -9 of each party in the middle of a round: the run finishes, with the weights of an undisturbed run.
 
-The undisturbed run is simulated, so these tests also hold the simulation against real processes, byte for byte.
+The undisturbed run is simulated, so these tests also hold the simulation against real processes, byte for byte. The
+run has what a fault could damage: carries, codecs and their residuals. Plain weights in chunks, and every phase of a
+round, are in `test_faults_by_phase.py`.
 """
 
 import json
@@ -27,7 +29,7 @@ SETTINGS = f"""
 [training]
 local_batches = 60
 batch_size = 16
-strategy = "STRATEGY"
+strategy = "best"
 learning_rate = 0.05
 [rounds]
 count = 4
@@ -49,24 +51,18 @@ def broker_of_its_own(mosquitto_program: str, tmp_path: Path) -> Iterator[Privat
         yield broker
 
 
-@pytest.fixture(scope="module", params=["fedavg", "best"])
-def settings(request: pytest.FixtureRequest) -> str:
-    """Of the run: plain, and with carries, codecs and residuals."""
-    return SETTINGS.replace("STRATEGY", str(request.param))
-
-
 @pytest.fixture
-def federation(tmp_path: Path, broker_of_its_own: PrivateBroker, settings: str) -> Iterator[Federation]:
+def federation(tmp_path: Path, broker_of_its_own: PrivateBroker) -> Iterator[Federation]:
     """Three agents and a coordinator, not started."""
-    with Federation(tmp_path, broker_of_its_own, AGENTS, settings) as federation:
+    with Federation(tmp_path, broker_of_its_own, AGENTS, SETTINGS) as federation:
         yield federation
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, settings: str) -> list[str]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The digests of the global model after each round when nothing happens: from the simulation."""
     runs = tmp_path_factory.mktemp("undisturbed")
-    config = RunConfig.model_validate(tomllib.loads(settings) | {"runs_folder": runs, "run_id": RUN_ID})
+    config = RunConfig.model_validate(tomllib.loads(SETTINGS) | {"runs_folder": runs, "run_id": RUN_ID})
     rooms = {f"room-{i}": small_digits(i) for i in range(1, AGENTS + 1)}
     assert simulate(config, rooms).outcome == "finished"
     records = RunFolder.open(runs, RUN_ID).records(("round",))

@@ -1,11 +1,10 @@
-"""Two processes where there should be one: a second coordinator refuses to start, an older agent gives way."""
+"""Two processes of one agent: the older one gives way."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from coordinator.commands.conversation import EXIT_ABORTED
 from edge_agent.cli import EXIT_TAKEN_OVER
 from mosquitto.broker import PrivateBroker
 from tests.integration.federation import Federation, Process
@@ -36,20 +35,6 @@ def federation(mosquitto_program: str, tmp_path: Path) -> Iterator[Federation]:
     ):
         federation.start()
         yield federation
-
-
-def test_second_coordinator_refuses_to_start_and_the_first_goes_on(federation: Federation) -> None:
-    federation.wait_until_training("room-1", 1)
-    second = Process("second", federation.coordinator.command, federation.folder / "second.log")
-    second.start("run", str(federation.config), "--run-id", "second-run")
-    try:
-        assert second.wait() == EXIT_ABORTED
-        assert "another coordinator" in second.log()
-    finally:
-        second.cleanup()
-    rounds = federation.finish()
-    assert len(rounds) == 12
-    assert all(record.attempt == 1 for record in rounds)
 
 
 def test_older_of_two_processes_of_an_agent_ends_for_good_and_the_newer_one_trains(federation: Federation) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.commands.conversation import EXIT_ABORTED
 from mosquitto.broker import PrivateBroker
 from tests.integration.echo_federation import EchoFederation
 from tests.integration.federation import RUN_ID
@@ -37,8 +38,8 @@ def test_second_coordinator_ends_when_one_is_there_and_the_first_goes_on(federat
     command = [sys.executable, "-m", "coordinator.cli", "run", str(other)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
-    assert done.returncode != 0
-    assert "coordinator" in done.stdout + done.stderr
+    assert done.returncode == EXIT_ABORTED
+    assert "another coordinator" in done.stdout + done.stderr
     assert not (federation.runs / "another-run" / "checkpoints" / "round-000001.safetensors").exists()
     federation.wait_for_rounds(2)
 

@@ -1,5 +1,6 @@
 """Agents come, go and ask: who is there, and what each is told. Their updates are `deliveries.py`'s."""
 
+from coordinator.dispatch import Dispatch
 from coordinator.events import AgentAsked, AgentSeen, Publish, Released
 from coordinator.members import Member
 from coordinator.outbox import Outbox
@@ -15,9 +16,10 @@ from schemas.weights import prefix
 class Attendance:
     """Keeps the members' presence up to date, and answers whoever speaks."""
 
-    def __init__(self, state: RunState, out: Outbox) -> None:
+    def __init__(self, state: RunState, out: Outbox, dispatch: Dispatch) -> None:
         self._state = state
         self._out = out
+        self._dispatch = dispatch
 
     def on_agent_seen(self, event: AgentSeen) -> None:
         """A status: greet the agent, or note that it is gone."""
@@ -101,7 +103,7 @@ class Attendance:
         if request.want == "chunks":
             return letters.model_chunks(open_round, parcel, agent_id, request.first, request.count)
         pushed = request.want == "model" and parcel.offer.blob_sha256 is None
-        return [letters.model(open_round, parcel, agent_id)] if pushed else []
+        return [letters.model(open_round.number, parcel, agent_id)] if pushed else []
 
     def _admit(self, agent_id: str) -> Member | None:
         member = self._state.members.admit(agent_id)
@@ -118,6 +120,7 @@ class Attendance:
     def _greet(self, agent_id: str, member: Member, minor: int) -> None:
         """An agent is there: tell it what is wanted from it now."""
         self._arrive(member, minor)
+        self._dispatch.forget(agent_id)
         if self._state.phase is Phase.CLAIMING:
             return
         open_round = self._state.open
@@ -128,7 +131,7 @@ class Attendance:
             late = bool(member.holds) and prefix(member.holds) == parcel.offer.base
             if parcel.is_pushed and (late or agent_id in open_round.parcels.asked_whole):
                 # It holds what this is the difference from, and missed the broadcast; or it wants the whole model.
-                self._out.add(self._out.letters.model(open_round, parcel, agent_id))
+                self._out.add(self._out.letters.model(open_round.number, parcel, agent_id))
             self._out.announce(agent_id)
         else:
             self._out.standing(agent_id)

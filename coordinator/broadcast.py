@@ -8,7 +8,6 @@ residual to keep. Without a codec, B is W.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 from schemas.codecs import CodecSpec, apply, compress, difference
 from schemas.codecs.rounding import Generator
@@ -34,20 +33,15 @@ class Broadcast:
     packed: Weights | None = None
     base_sha256: str = ""
 
-    @classmethod
-    def whole(cls, weights: Weights) -> Self:
-        """A model that follows from no other."""
-        return cls(weights, digest(weights))
-
-    def follow(self, weights: Weights, spec: CodecSpec, generator: Generator) -> "Broadcast":
-        """The next one, closer to the global model `weights` by one encoded difference."""
+    def follow(self, weights: Weights, sha256: str, spec: CodecSpec, generator: Generator) -> "Broadcast":
+        """The next one, closer to the global model `weights`, whose digest is `sha256`, by one encoded difference."""
         if spec.is_identity:
-            return Broadcast.whole(weights)
+            return Broadcast(weights, sha256)
         try:
             step = compress(difference(weights, self.model), {}, spec, generator)
         except PayloadError:
             # No codec carries infinities. As it is, the model shows everyone that training has diverged.
-            return Broadcast.whole(weights)
+            return Broadcast(weights, sha256)
         model = apply(self.model, step.decoded)
         return Broadcast(model, digest(model), step.packed, self.sha256)
 
@@ -67,7 +61,7 @@ class Broadcast:
     def restore(cls, weights: Weights, arrays: Mapping[str, Array], base_sha256: str) -> "Broadcast":
         """From a checkpoint's arrays, and its global model where they hold nothing."""
         model, packed = _under(_MODEL, arrays), _under(_PACKED, arrays)
-        return cls(model, digest(model), packed, base_sha256) if packed else cls.whole(weights)
+        return cls(model, digest(model), packed, base_sha256) if packed else cls(weights, digest(weights))
 
 
 def split(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -14,6 +14,7 @@ from coordinator.attendance import Attendance
 from coordinator.broadcast import Broadcast
 from coordinator.claim import CLAIM_AFTER_ONLINE_S, CLAIM_S, Claim
 from coordinator.deliveries import Deliveries
+from coordinator.dispatch import Dispatch
 from coordinator.ending import Ending
 from coordinator.events import (
     Action,
@@ -87,15 +88,16 @@ class RoundEngine:
         allowed: frozenset[str] | None = None,
         selector: Selector = select,
     ) -> None:
-        broadcast = Broadcast.whole(weights)
+        broadcast = Broadcast(weights, digest(weights))
         self._run = RunState(rules, session, Members(allowed), weights, broadcast.sha256, broadcast)
         self._out = Outbox(self._run, Letters(rules))
         self._claim = Claim(self._run, self._out)
-        self._attendance = Attendance(self._run, self._out)
+        self._gathering = Gathering(self._run)
+        self._dispatch = Dispatch(self._run, self._out, self._gathering, selector)
+        self._attendance = Attendance(self._run, self._out, self._dispatch)
         self._deliveries = Deliveries(self._run, self._out)
         self._strategy = strategy
-        self._opening = Opening(self._run, self._out, strategy, selector)
-        self._gathering = Gathering(self._run)
+        self._opening = Opening(self._run, self._out, strategy, self._dispatch)
         self._ledger = Ledger(self._run, self._out)
         self._ending = Ending(self._run, self._out)
         self._traffic_mark = Traffic()
@@ -240,6 +242,7 @@ class RoundEngine:
         if self._run.connected:
             self._run.connected = False
             self._run.lost_at_s = self._run.now_s
+            self._dispatch.forget_all()
             self._out.event("broker-lost", "")
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
@@ -348,9 +351,9 @@ class RoundEngine:
         aggregate = run.broadcast.seen_from(run.weights, open_round.aggregator.result())
         step = self._strategy.step(run.weights, aggregate, run.strategy_state)
         run.weights, run.strategy_state = step.weights, step.state
-        run.sha256 = digest(run.weights)
+        sha256 = run.sha256 = digest(run.weights)
         generator = rounding_generator(plan.seed, open_round.number + 1, COORDINATOR_ID)
-        run.broadcast = run.broadcast.follow(run.weights, self.rules.codecs.down, generator)
+        run.broadcast = run.broadcast.follow(run.weights, sha256, self.rules.codecs.down, generator)
 
     def _note_silence(self, open_round: OpenRound, detail: str) -> list[str]:
         """Select nobody who is there and sent nothing, until it is heard from; all whom the round went on without."""
@@ -375,6 +378,7 @@ class RoundEngine:
             open_round.times.aggregate_s = self._run.now_s - open_round.times.closed_s
             open_round.times.traffic = event.traffic.since(self._traffic_mark)
             self._traffic_mark = event.traffic.copy()
+            self._dispatch.send_ahead()
             self._ledger.save(open_round)
 
     def _on_checkpoint_saved(self, event: CheckpointSaved) -> None:

@@ -27,12 +27,12 @@ class Gathering:
 
     def is_complete(self) -> bool:
         """True when a round may open."""
-        if self._is_enough():
+        if self.is_enough():
             return True
         if self._state.attempt > 1:
             # Nobody can take the place of those who sent nothing: they are asked once more.
             self._state.members.forgive()
-            return self._is_enough()
+            return self.is_enough()
         return False
 
     def shortage(self) -> str:
@@ -45,7 +45,8 @@ class Gathering:
             f"{state.rules.patience_s:g} s{missing} (there: {there})"
         )
 
-    def _is_enough(self) -> bool:
+    def is_enough(self) -> bool:
+        """True when as many agents are there as a round needs, and all required ones."""
         return self._state.members.num_eligible >= self._least and not self._absent()
 
     @property

@@ -76,10 +76,10 @@ class Letters:
         )
         return encode(broadcast.packed or {}, wire.encode(header))
 
-    def model(self, open_round: OpenRound, parcel: Parcel, agent_id: str | None = None) -> Publish:
+    def model(self, round_number: int, parcel: Parcel, agent_id: str | None = None) -> Publish:
         """The model to one agent, or to all at once."""
         kind = Kind.AGENT_MODEL if agent_id else Kind.MODEL
-        address = Address(kind, agent_id or "", self.rules.run_id, open_round.number)
+        address = Address(kind, agent_id or "", self.rules.run_id, round_number)
         return Publish(address, parcel.blob, expiry_s=self._round_expiry_s)
 
     def model_chunks(

@@ -8,7 +8,7 @@ from edge_agent.events import Carry, HeldModel
 from schemas import wire
 from schemas.codecs import Compressed, apply, compress, decode, difference, parse_codec, rounding_generator
 from schemas.errors import PayloadError, Reason
-from schemas.messages import DifferenceHeader, RoundAnnouncement
+from schemas.messages import DifferenceHeader, ModelOffer, RoundAnnouncement
 from schemas.weights import Weights, digest, prefix
 from schemas.weights import decode as read_blob
 
@@ -49,38 +49,63 @@ def compress_update(
         return None
 
 
-def read_model(payload: bytes | memoryview, announcement: RoundAnnouncement) -> Weights:
-    """The weights of a whole model's blob, proven to be the announced ones.
+class ModelBlob:
+    """A blob that came as a model, read once, however often it is looked at.
+
+    Args:
+        offer: what the announcement says of it, when there is one already.
 
     Raises:
-        PayloadError: it is not the announced model.
+        PayloadError: it is none.
     """
-    offer = announcement.model
-    if offer.base is None and len(payload) > offer.size_bytes:
-        raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes, {offer.size_bytes} were announced")
-    head, weights = read_blob(payload)
-    header = wire.decode_header(head).message
-    if header.kind != "model":
-        raise PayloadError(Reason.MALFORMED, f"a blob of kind {header.kind!r} where a whole model was expected")
-    if digest(weights) != offer.sha256:
-        raise PayloadError(Reason.WRONG_DIGEST, "the weights do not have the announced digest")
-    return weights
 
+    def __init__(self, payload: bytes | memoryview, offer: ModelOffer | None = None) -> None:
+        self._size_bytes = len(payload)
+        self._sha256 = ""
+        if offer is not None:
+            self._check_size(offer)
+        head, self._arrays = read_blob(payload)
+        self._header = wire.decode_header(head).message
 
-def follow(payload: bytes | memoryview, held: HeldModel | None) -> HeldModel | None:
-    """The model that a blob makes of the one that is held; None when the blob is no difference from that one.
+    def prepare(self) -> None:
+        """Do now what need not wait for the announcement."""
+        if self._header.kind == "model":
+            self._sha256 = self._sha256 or digest(self._arrays)
 
-    Raises:
-        PayloadError: it is, but something is wrong with it.
-    """
-    head, packed = read_blob(payload)
-    header = wire.decode_header(head).message
-    if held is None or not isinstance(header, DifferenceHeader) or header.base != prefix(held.sha256):
-        return None
-    model = apply(held.weights, decode(packed, parse_codec(header.codec), held.weights))
-    for array in model.values():
-        array.flags.writeable = False
-    sha256 = digest(model)
-    if prefix(sha256) != header.to:
-        raise PayloadError(Reason.WRONG_DIGEST, "the difference does not lead to the model that it says")
-    return HeldModel(sha256, model)
+    def whole(self, announcement: RoundAnnouncement) -> Weights:
+        """The weights of a whole model, proven to be the announced ones.
+
+        Raises:
+            PayloadError: it is not the announced model.
+        """
+        offer = announcement.model
+        self._check_size(offer)
+        if self._header.kind != "model":
+            raise PayloadError(
+                Reason.MALFORMED, f"a blob of kind {self._header.kind!r} where a whole model was expected"
+            )
+        self.prepare()
+        if self._sha256 != offer.sha256:
+            raise PayloadError(Reason.WRONG_DIGEST, "the weights do not have the announced digest")
+        return self._arrays
+
+    def follow(self, held: HeldModel | None) -> HeldModel | None:
+        """The model that this makes of the one that is held; None when it is no difference from that one.
+
+        Raises:
+            PayloadError: it is, but something is wrong with it.
+        """
+        header = self._header
+        if held is None or not isinstance(header, DifferenceHeader) or header.base != prefix(held.sha256):
+            return None
+        model = apply(held.weights, decode(self._arrays, parse_codec(header.codec), held.weights))
+        for array in model.values():
+            array.flags.writeable = False
+        sha256 = digest(model)
+        if prefix(sha256) != header.to:
+            raise PayloadError(Reason.WRONG_DIGEST, "the difference does not lead to the model that it says")
+        return HeldModel(sha256, model)
+
+    def _check_size(self, offer: ModelOffer) -> None:
+        if offer.base is None and self._size_bytes > offer.size_bytes:
+            raise PayloadError(Reason.TOO_LARGE, f"{self._size_bytes} bytes, {offer.size_bytes} were announced")

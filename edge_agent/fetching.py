@@ -4,7 +4,7 @@ announced one."""
 import math
 
 from edge_agent.agent_state import AgentState
-from edge_agent.compression import follow, read_model, without_residual
+from edge_agent.compression import ModelBlob, without_residual
 from edge_agent.events import (
     ChunkArrived,
     DeriveModel,
@@ -38,7 +38,7 @@ class Fetching:
         self._out = out
         self._bench = bench
         self._polling = polling
-        self._early: ModelArrived | None = None
+        self._early: tuple[str, int, ModelBlob] | None = None
 
     def begin(self, work: RoundInWork) -> None:
         """Take the model of a round from what is there, make it, wait for it, or fetch it."""
@@ -56,8 +56,8 @@ class Fetching:
             self._fetch(work)
         else:
             state.retry_at_s = state.now_s + MODEL_WAIT_S
-            if early is not None and work.is_of(early.run_id, early.round_number):
-                self._try_model(work, early)
+            if early is not None and work.is_of(*early[:2]):
+                self._try_model(work, early[2])
 
     def _fetch(self, work: RoundInWork) -> None:
         """Ask for the model now, in chunks if it is large."""
@@ -114,13 +114,22 @@ class Fetching:
 
     def on_model_arrived(self, event: ModelArrived) -> None:
         """A whole model, or a difference, wanted or not."""
-        self._follow(event)
         work = self._state.working_on(event.run_id, event.round_number)
+        wanting = work if self._state.phase is Phase.FETCHING else None
+        try:
+            blob = ModelBlob(event.payload, wanting.announcement.model if wanting else None)
+        except PayloadError as error:
+            self._tell_refused(event, error)
+            if wanting is not None:
+                self._cannot_use(wanting, error)
+            return
+        self._follow(event, blob)
         if work is None:
-            # The model usually comes just before its announcement.
-            self._early = event
-        elif self._state.phase is Phase.FETCHING:
-            self._try_model(work, event)
+            # The model usually comes before its announcement.
+            blob.prepare()
+            self._early = (event.run_id, event.round_number, blob)
+        elif wanting is not None:
+            self._try_model(wanting, blob)
 
     def on_chunk_arrived(self, event: ChunkArrived) -> None:
         """A piece of a model; the last one completes it."""
@@ -152,34 +161,40 @@ class Fetching:
         self._out.tell(f"the first model cannot be made here ({why}): it is fetched")
         self._fetch(work)
 
-    def _follow(self, event: ModelArrived) -> None:
+    def _follow(self, event: ModelArrived, blob: ModelBlob) -> None:
         """Move the model that is held by the difference that came, if it is one from it."""
         state = self._state
         try:
-            held = follow(event.payload, state.held)
+            held = blob.follow(state.held)
         except PayloadError as error:
-            self._out.tell(f"model of round {event.round_number} refused: {error}", warning=True)
+            self._tell_refused(event, error)
             return
         if held is not None:
             self._hold(event.run_id, held)
 
-    def _try_model(self, work: RoundInWork, event: ModelArrived) -> None:
+    def _tell_refused(self, event: ModelArrived, error: PayloadError) -> None:
+        self._out.tell(f"model of round {event.round_number} refused: {error}", warning=True)
+
+    def _try_model(self, work: RoundInWork, blob: ModelBlob) -> None:
         self._early = None
         state, offer = self._state, work.announcement.model
         if state.held is not None and state.held.sha256 == offer.sha256:
             self._start(work, state.held.weights)
             return
         try:
-            weights = read_model(event.payload, work.announcement)
+            weights = blob.whole(work.announcement)
         except PayloadError as error:
-            if offer.base is None:
-                self._refuse(work, f"model of round {work.number} refused: {error}")
-            elif not self._lacks_base(work):
-                # The difference does not lead to the announced model: start afresh.
-                state.held = work.fetch = None
-                self.ask(work)
+            self._cannot_use(work, error)
         else:
             self._start(work, weights)
+
+    def _cannot_use(self, work: RoundInWork, error: PayloadError) -> None:
+        if work.announcement.model.base is None:
+            self._refuse(work, f"model of round {work.number} refused: {error}")
+        elif not self._lacks_base(work):
+            # The difference does not lead to the announced model: start afresh.
+            self._state.held = work.fetch = None
+            self.ask(work)
 
     def _refuse(self, work: RoundInWork, text: str) -> None:
         if work.fetch is not None and work.fetch.complete:

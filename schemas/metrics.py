@@ -68,7 +68,9 @@ FL_ROUND = Measurement(
         FieldSpec("num_refused", int, "messages", "refused since the round before, for any reason"),
         FieldSpec("ignored_fields", int, "fields", "unknown fields of newer minor versions, dropped"),
         FieldSpec("duration_s", float, "s", "announcement until the next round could open"),
-        FieldSpec("broadcast_s", float, "s", "handing model and announcements to the transport"),
+        FieldSpec(
+            "broadcast_s", float, "s", "handing announcements, and the model if it was not sent ahead, to the transport"
+        ),
         FieldSpec("wait_s", float, "s", "from there until the round closed"),
         FieldSpec("aggregate_s", float, "s", "making the new model"),
         FieldSpec("checkpoint_s", float, "s", "writing the checkpoint"),

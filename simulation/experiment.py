@@ -22,7 +22,7 @@ from schemas.codecs import CodecPair, CodecSpec, apply, compress, difference, pa
 from schemas.errors import PayloadError
 from schemas.identifiers import COORDINATOR_ID
 from schemas.messages import TrainingPlan
-from schemas.weights import Weights
+from schemas.weights import Weights, digest
 
 MEAN = Aggregation()
 
@@ -110,7 +110,7 @@ def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
     agents = [Agent(f"room-{i}", train.take(part)) for i, part in enumerate(parts, 1)]
     strategy, codecs = make_strategy(plan, experiment.aggregation), experiment.codecs
     weights: Weights = get_weights(initial_model(plan.model, plan.seed, experiment.recipe.make()))
-    broadcast = Broadcast.whole(weights)
+    broadcast = Broadcast(weights, digest(weights))
     state: State = {}
     for number in range(1, experiment.rounds + 1):
         mean = strategy.aggregator(broadcast.model)
@@ -123,7 +123,7 @@ def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
         step = strategy.step(weights, broadcast.seen_from(weights, mean.result()), state)
         weights, state = step.weights, step.state
         generator = rounding_generator(plan.seed, number + 1, COORDINATOR_ID)
-        broadcast = broadcast.follow(weights, codecs.down, generator)
+        broadcast = broadcast.follow(weights, digest(weights), codecs.down, generator)
         yield weights
 
 

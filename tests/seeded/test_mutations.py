@@ -92,7 +92,27 @@ def without_sending_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sending, "_send", send_once)
 
 
-MUTATIONS = [without_deduplication, without_the_stale_check, without_the_atomic_rename, without_sending_again]
+def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work goes on while a checkpoint is on its way to the disk."""
+    save = MemoryDisk.save_checkpoint
+    on_its_way: dict[int, tuple[Any, ...]] = {}
+
+    def save_later(self: MemoryDisk, *checkpoint: Any) -> None:
+        last = on_its_way.pop(id(self), None)
+        if last is not None:
+            save(self, *last)
+        on_its_way[id(self)] = checkpoint
+
+    monkeypatch.setattr(MemoryDisk, "save_checkpoint", save_later)
+
+
+MUTATIONS = [
+    without_deduplication,
+    without_the_stale_check,
+    without_the_atomic_rename,
+    without_sending_again,
+    without_waiting_for_the_disk,
+]
 
 
 @pytest.mark.parametrize("take_out", MUTATIONS)

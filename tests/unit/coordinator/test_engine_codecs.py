@@ -296,3 +296,26 @@ def bomb(size: int) -> Array:
     block = bytes(10**6)
     parts = [deflater.compress(block) for _ in range(max(1, size // 10**6))]
     return np.frombuffer(b"".join([*parts, deflater.flush()]), np.uint8)
+
+
+def test_agent_that_went_on_to_a_model_of_a_lost_round_is_sent_the_whole_one_again() -> None:
+    case = begun("a", "b", rounds=5, evaluate=False)
+    played(case)
+    for agent in case.agents:
+        agent.follow()
+    saved = checkpoints(case.driver.done)[-1]
+    case.driver.hold = True
+    case.driver.forget()
+    played(case)
+    ahead = case.driver.payloads(Kind.MODEL)
+    assert len(ahead) == 1, "the third model is under way, and the second round is not on the disk"
+    again = resumed(case.driver, saved, recorded=True, codecs=INT8, min_agents=2, rounds=5, evaluate=False)
+    again.begin()
+    for agent in case.agents:
+        agent.driver = again
+        _, packed = decode(ahead[-1])
+        agent.held = codecs.apply(agent.held, codecs.decode(packed, parse_codec("int8"), agent.held))
+        agent.join(instance="1")
+    for agent in case.agents:
+        assert agent.announced().round_number == 2
+        assert agent.announced().model.base is None

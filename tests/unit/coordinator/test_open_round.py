@@ -11,6 +11,7 @@ from coordinator.rules import RoundRules
 from coordinator.strategy import AggregateThenStep
 from learning.strategies.fedavg import FedAvg
 from schemas.codecs import PLAIN
+from schemas.weights import digest
 from tests.unit.coordinator.engine_driver import PLAN, three
 
 RULES = RoundRules(run_id="run-1", plan=PLAN, rounds=3)
@@ -24,7 +25,7 @@ def opened(*selected: str, welcome: frozenset[str] = frozenset()) -> OpenRound:
         welcome=welcome,
         deadline_s=160.0,
         started_at=1e9,
-        parcels=Parcels(Broadcast.whole({}), False, PLAIN.down, 1024, bytes, bytes),
+        parcels=Parcels(Broadcast({}, digest({})), False, PLAIN.down, 1024, bytes, bytes),
         max_update_bytes=0,
         aggregator=AggregateThenStep(FedAvg()).aggregator(three(0, 0, 0)),
         times=RoundTimes(opened_s=100.0),

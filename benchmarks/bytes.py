@@ -23,6 +23,7 @@ from coordinator.summary import reports_of, rounds_of
 from learning.datasets import Dataset
 from learning.partition import partition
 from schemas import wire
+from schemas.messages import BriefReport
 from schemas.records import DeviceRecord
 from schemas.topics import Address, Kind, Topics
 from simulation.experiment import rounds_to
@@ -152,15 +153,20 @@ def curve_of(folder: RunFolder) -> Curve:
         packets += fmean(report.packet_bytes_up + report.packet_bytes_down for report in counted)
         payloads += fmean(report.payload_bytes_up + report.payload_bytes_down for report in counted)
         curve.accuracy.append(closed.accuracy or 0.0)
-        curve.packet_bytes.append(packets + fmean(report_packet_bytes(record) for record in of_round))
-        curve.payload_bytes.append(payloads + fmean(len(wire.encode(report)) for report in counted))
+        curve.packet_bytes.append(packets + fmean(report_packet_bytes(record) + PUBACK_BYTES for record in of_round))
+        curve.payload_bytes.append(payloads + fmean(map(report_payload_bytes, of_round)))
     return curve
 
 
+def report_payload_bytes(record: DeviceRecord) -> int:
+    """The size of a report as agents of this version write it."""
+    return len(wire.encode(BriefReport.of(record.report)))
+
+
 def report_packet_bytes(record: DeviceRecord) -> int:
-    """What sending a report takes, with its acknowledgement."""
+    """What sending a report takes."""
     topic = Topics().build(Address(Kind.REPORT, record.agent_id, record.run_id, record.round_number))
-    return publish_bytes(topic, len(wire.encode(record.report)), expires=False) + PUBACK_BYTES
+    return publish_bytes(topic, report_payload_bytes(record), expires=False)
 
 
 def row_of(point: DemoSettings, curves: list[Curve], settings: Settings) -> Row:
@@ -199,26 +205,30 @@ def mark_front(rows: list[Row], target: float) -> None:
 def beside_a_broker(demo: DemoSettings, dataset: Dataset, name: str) -> dict[str, Any]:
     """The same run over Mosquitto with agent processes: are the models and the bytes of every round the same?
 
-    The first round is left out, in which agents log in with passwords and come one after the other, and so are the
-    payloads of reports, whose text is as long as the digits of what was measured. Downwards, announcements list the
-    reports that are on disk, which is a matter of time.
+    The first round is left out, in which agents log in with passwords and come one after the other, and so are
+    reports, whose text is as long as the digits of what was measured.
     """
     over = run_demo(demo, dataset, name, lambda _config: Observers([]))
     folders = RunFolder.open(demo.runs_folder, _run_id(demo)), RunFolder.open(demo.runs_folder, over.run_id)
     here, there = ([*folder.records()] for folder in folders)
     ours, theirs = bytes_by_device(reports_of(here)), bytes_by_device(reports_of(there))
-    down = [abs(a[1] - b[1]) for device in theirs for a, b in zip(ours[device], theirs[device], strict=True)]
+    apart = [
+        [b - a for a, b in zip(x, y, strict=True)] for d in theirs for x, y in zip(ours[d], theirs[d], strict=True)
+    ]
     return {
         "same_models": [r.model_sha256 for r in rounds_of(here)] == [r.model_sha256 for r in rounds_of(there)],
-        "same_bytes_up": all([a[0] for a in ours[d]] == [b[0] for b in theirs[d]] for d in theirs),
-        "most_bytes_apart_down": max(down, default=None),
+        "most_bytes_apart_up": max((up for up, _ in apart), key=abs, default=None),
+        "most_bytes_apart_down": max((down for _, down in apart), key=abs, default=None),
+        "device_rounds_compared": len(apart),
+        "device_rounds_the_same": sum(not any(pair) for pair in apart),
+        "bytes_compared": sum(map(sum, (pair for device in theirs.values() for pair in device))),
         "rounds": over.rounds,
         "devices": {device: {"simulated": ours[device], "broker": theirs[device]} for device in theirs},
     }
 
 
 def bytes_by_device(reports: Iterable[DeviceRecord]) -> dict[str, list[tuple[int, int]]]:
-    """Packet bytes up and down of each round after the first, less the payload of the report before."""
+    """Packet bytes up and down of each round after the first, less the report of the round before."""
     found: dict[str, list[tuple[int, int]]] = {}
     before: dict[str, int] = {}
     for record in sorted(reports, key=lambda record: record.round_number):
@@ -226,7 +236,7 @@ def bytes_by_device(reports: Iterable[DeviceRecord]) -> dict[str, list[tuple[int
         if record.agent_id in before:
             up = report.packet_bytes_up - before[record.agent_id]
             found.setdefault(record.agent_id, []).append((up, report.packet_bytes_down))
-        before[record.agent_id] = len(wire.encode(report))
+        before[record.agent_id] = report_packet_bytes(record)
     return found
 
 

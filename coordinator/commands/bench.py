@@ -277,6 +277,37 @@ def codecs(
 
 
 @bench_app.command()
+def lossless(
+    codec: Annotated[list[str] | None, typer.Option(help="May be given more than once; int8.")] = None,
+    strategy: Annotated[str, typer.Option(help="Of both.")] = "fedavg",
+    partition: SchemeOption = Scheme.IID,
+    local_batches: Annotated[int, typer.Option(min=1, help="E.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each run.")] = 15,
+    quick: Quick = False,
+    out: Out = OUT,
+    json_output: Json = False,
+) -> None:
+    """Accuracy after every round with a codec and with whole fp32 models, the same seeds.
+
+    Example: coordinator bench lossless --codec int8 --codec int4,channel --strategy best --partition digit-pairs
+    """
+    options: dict[str, Any] = {
+        "strategy": strategy,
+        "partition": partition.value,
+        "local_batches": local_batches,
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "rounds": rounds,
+        "quick": quick,
+    }
+    if codec:
+        options["codecs"] = tuple(codec)
+    _measure("lossless", options, out, json_output)
+
+
+@bench_app.command()
 def poisoning(
     aggregations: Annotated[str, typer.Option(help="mean, median, ..., with commas; all when not given.")] = "",
     partitions: Annotated[str, typer.Option(help="iid, digit-pairs, with a comma.")] = "iid,digit-pairs",

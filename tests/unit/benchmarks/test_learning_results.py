@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from benchmarks import bytes as bytes_benchmark
-from benchmarks import codecs, learning, poisoning
+from benchmarks import codecs, learning, lossless, poisoning
 from benchmarks.bytes import Curve, bytes_by_device, mark_front, report_packet_bytes, row_of
 from benchmarks.output import picture_of
 from benchmarks.result import Result
 from coordinator.demo import DemoSettings, demo_config
 from schemas import wire
 from schemas.errors import ConfigError
+from schemas.messages import BriefReport
 from schemas.records import DeviceRecord
 from tests.unit.coordinator.recorded import reported
 
@@ -76,11 +77,12 @@ def test_bytes_beside_a_broker_leave_reports_and_the_first_round_out() -> None:
     assert len(bytes_by_device([short, then])["room-1"]) == 1
 
 
-def test_report_is_counted_with_its_topic_head_and_acknowledgement() -> None:
+def test_report_is_counted_as_it_is_sent_with_its_topic_and_head() -> None:
     record = reported(2, "room-1")
-    topic = "fl/v1/agents/room-1/reports/run-1/2"
+    topic, sent = "fl/v1/agents/room-1/reports/run-1/2", BriefReport.of(record.report)
 
-    assert len(topic) < report_packet_bytes(record) - len(wire.encode(record.report)) < len(topic) + 20
+    # Two bytes of the topic's length, one of properties, two of the packet's number, and a head of two or three.
+    assert report_packet_bytes(record) - len(wire.encode(sent)) - len(topic) in (7, 8)
 
 
 @pytest.mark.parametrize(("rounds", "words"), [([2, 3], "2.5 (2-3)"), ([2, None], "1 seeds (2-2)"), ([None], "over 9")])
@@ -130,3 +132,22 @@ def test_strategy_options_reach_the_plan_of_a_benchmarks_run() -> None:
     demo = DemoSettings(runs_folder=Path("runs"), strategy="best", options={"rate_decay": 0.98})
 
     assert demo_config(demo, "none", "run-1", {}).training.options == {"rate_decay": 0.98}
+
+
+def test_codec_is_held_against_fp32_seed_by_seed() -> None:
+    whole, coded = [[0.5, 0.90], [0.7, 0.92, 0.99]], [[0.501, 0.89], [0.703, 0.92]]
+    first, second = lossless.compare("int8", whole, coded)
+
+    assert (first["round"], first["difference"]) == (1, pytest.approx(0.002))
+    assert first["error"] == pytest.approx(0.001)
+    assert (second["lowest"], second["highest"]) == (pytest.approx(-0.01), pytest.approx(0.0))
+    assert lossless.most_points([first, second], "int8") == pytest.approx(-0.5)
+
+
+def test_lossless_benchmark_runs_and_is_drawn(tmp_path: Path) -> None:
+    settings = lossless.Settings(codecs=("fp32", "int8"), local_batches=2, quick=True)
+    result = lossless.run(settings, tmp_path, lambda _line: None)
+
+    assert result.summary["most_points_fp32"] == 0
+    assert len(result.rows) == 4
+    assert picture_of(result, lossless.draw, lossless.HEIGHT_IN).startswith(PNG)

@@ -52,7 +52,8 @@ class PrivateBroker:
         passwords: by user. Without any, clients are anonymous and the ACL lets them do next to nothing.
         limits: of the broker; sized for small models and a few agents when not given.
         topic_prefix: of the federation's topics.
-        tls: a second listener with certificates; its port may be 0 for a free one.
+        tls: a second listener with certificates, on loopback unless it has an address; its port may be 0 for a free
+            one.
         settings: start from these instead of the defaults; listeners, users, prefix and limits are replaced.
 
     Attributes:
@@ -180,7 +181,7 @@ class PrivateBroker:
     def _configure(self) -> None:
         self.port = free_port()
         self.tls_port = self._tls.port or free_port() if self._tls else 0
-        tls = (replace(self._tls, port=self.tls_port, address=LOOPBACK),) if self._tls else ()
+        tls = (replace(self._tls, port=self.tls_port, address=self._tls.address or LOOPBACK),) if self._tls else ()
         settings = replace(
             self._settings,
             limits=self.limits,

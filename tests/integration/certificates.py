@@ -40,16 +40,16 @@ class Authority:
         )
         self.ca_file = _write(folder / "ca.crt", _pem(certificate))
 
-    def issue(self, common_name: str, server: bool = False) -> Identity:
-        """A certificate for a device, or for a broker on loopback."""
+    def issue(self, common_name: str, server: bool = False, address: str = "127.0.0.1") -> Identity:
+        """A certificate for a device, or for a broker at this address."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        place = x509.IPAddress(ipaddress.ip_address(address))
         certificate = (
             self._builder(subject, key.public_key())
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([place]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return Identity(

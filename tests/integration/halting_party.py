@@ -36,7 +36,7 @@ from transport.timing import Timing
 KEEP_ALIVE_S = 2
 QUICK = Timing(first_retry_s=0.1, longest_retry_s=1.0)
 
-COORDINATOR_POINTS = ("announcement", "aggregation", "checkpoint")
+COORDINATOR_POINTS = ("announcement", "receipt", "aggregation", "checkpoint")
 AGENT_POINTS = ("download", "training", "upload")
 
 
@@ -46,7 +46,8 @@ class Halt:
 
     Attributes:
         point: `announcement` before the first one goes out; `aggregation` when the updates are put together and the
-            next model is to be made of them; `checkpoint` when it is on disk and nobody has been told; `download`
+            next model is to be made of them; `receipt` when an update was counted, before its agent is told;
+            `checkpoint` when it is on disk and nobody has been told; `download`
             and `upload` with some of the chunks still to come; `training` between two batches.
     """
 
@@ -113,6 +114,8 @@ def _look_at(stopper: Stopper, address: Address, message: Message) -> None:
     if address.kind in (Kind.ANNOUNCEMENT, Kind.CALL):
         stopper.round_number = json.loads(bytes(message.payload))["round_number"]
         stopper.reach("announcement")
+    elif address.kind is Kind.RECEIPT and json.loads(bytes(message.payload))["outcome"] == "accepted":
+        stopper.reach("receipt")
     elif address.kind is Kind.REQUEST:
         request = json.loads(bytes(message.payload))
         if request["want"] == "chunks" and request.get("first", 0) > 0:

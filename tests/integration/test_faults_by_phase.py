@@ -15,6 +15,7 @@ import pytest
 
 from coordinator.commands.conversation import EXIT_STOPPED
 from tests.integration.forked_process import ForkedProcess
+from tests.integration.halting_party import Halt
 from tests.integration.phased_federation import (
     AGENT,
     STRUCK,
@@ -102,6 +103,29 @@ def test_run_ends_as_if_nothing_had_happened_when_a_party_fails_in_a_phase(
     check_models(federation, rounds, undisturbed)
     check_nothing_counted_twice(federation, rounds)
     check_record(federation, party, phase, action)
+
+
+def test_update_counts_once_when_its_receipt_was_lost_and_it_is_sent_again(
+    federation: PhasedFederation, undisturbed: list[str]
+) -> None:
+    # In one piece: in chunks it would be offered again only after two minutes.
+    federation.config.write_text(federation.config.read_text().replace("chunk_kib = 16", "chunk_kib = 1024"))
+    late = federation.party("room-1")
+    late.halt = Halt("training", STRUCK)  # the round stays open
+    federation.coordinator.command.append("--verbose")
+    coordinator = federation.start_until("receipt")
+    federation.wait_until(lambda: late.stands_still, "room-1 to train")
+    federation.broker.kill()
+    coordinator.go_on()
+    federation.broker.start()
+    again = f"agent_id={AGENT} refused: duplicate"
+    federation.wait_until(lambda: again in coordinator.log(), f"{AGENT} to send its update again")
+    late.go_on()
+    rounds = federation.finish()
+
+    check_models(federation, rounds, undisturbed)
+    check_nothing_counted_twice(federation, rounds)
+    assert rounds[STRUCK - 1].refused[AGENT]["duplicate"] == 1
 
 
 def check_record(federation: PhasedFederation, party: str, phase: str, action: str) -> None:

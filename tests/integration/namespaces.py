@@ -51,9 +51,10 @@ class Switch:
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
 
     def add(self, host: str) -> None:
-        """A host with a cable to the switch."""
-        number = len(self._hosts)
-        self._hosts.append(host)
+        """A host with a cable to the switch; the same address again for one that has vanished."""
+        if host not in self._hosts:
+            self._hosts.append(host)
+        number = self._hosts.index(host)
         namespace, outside = self._name(host), self._cable(host)
         inside = ("-n", namespace)
         _ip("netns", "add", namespace)
@@ -74,6 +75,12 @@ class Switch:
     def heal(self, host: str) -> None:
         """Put its cable back."""
         _ip("link", "set", self._cable(host), "up")
+
+    def remove(self, host: str) -> None:
+        """It is gone, with all that its kernel knew of connections; its processes must have ended."""
+        self.cut(host)
+        _ip("netns", "delete", self._name(host))
+        _ip("link", "delete", self._cable(host))
 
     def _name(self, host: str) -> str:
         return f"{self._bridge}-{host}"

@@ -5,6 +5,7 @@ the power cut. The engines and services are the real ones; the model has three n
 in a minute and every global model can be worked out again from the accepted sets alone.
 """
 
+import gc
 import logging
 import multiprocessing
 import random
@@ -47,8 +48,8 @@ TROUBLE_S = 900.0
 SLOWEST_S = 300.0
 """Of one training: ten times the shortest deadline."""
 
-AGENTS = (*[5] * 8, 6, 7)
-ROUNDS = (*[5] * 9, 6)
+AGENTS = (*[5] * 18, 6, 7)
+ROUNDS = (*[5] * 19, 6)
 """Of a world, mostly the fewest with which everything can happen: more worlds find more than larger ones do."""
 
 CODECS = ("fp32", "fp32", "int8", "int4,stochastic/ternary:0.5", "fp32/int8", "topk:0.4,int8/fp32")
@@ -322,5 +323,7 @@ def run_seeds(seeds: range, processes: int, on_finding: Callable[[Finding], None
 
 
 def _quietly() -> None:
-    """A world full of faults would fill the log with warnings that nobody reads."""
+    """A world full of faults would fill the log with warnings that nobody reads, and is gone before it is garbage."""
     logging.disable(logging.CRITICAL)
+    gc.freeze()
+    gc.set_threshold(100_000)

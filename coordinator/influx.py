@@ -188,6 +188,10 @@ class InfluxSink:
         if status >= 500 and "retention policy not found" in said:
             what = f"Create the retention policy of {self._settings.bucket!r}, or correct influx.bucket"
             return SinkError(f"{said}. {what}", mends_itself=False, status=404)
+        if status >= 500 and "no space left on device" in said:
+            # InfluxDB 1.x keeps the file open to which it could not write, and its error with it.
+            todo = "Make room on the server's disk, and restart InfluxDB if it still says so"
+            return SinkError(f"{said}. {todo}", mends_itself=True)
         if status == 429 or status >= 500:
             return SinkError(said, mends_itself=True, retry_after_s=_retry_after_s(error))
         if status == 401:

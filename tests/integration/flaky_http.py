@@ -13,18 +13,26 @@ STALL = "stall"
 LOSE_ANSWER = "lose-answer"
 """The server gets the write and acknowledges it, but the client never hears of it."""
 
+SLOW = "slow"
+"""The server gets the write and acknowledges it, and the client hears of it after `SLOW_S`."""
+
+SLOW_S = 30.0
+
 
 class FlakyProxy:
-    """Forwards POSTs; the behaviours in `plan` are used up one per request, after them everything passes.
+    """Forwards POSTs; the behaviours in `plan` are used up one per request, after them comes `always`.
 
     Attributes:
-        plan: PASS, STALL, LOSE_ANSWER, or the status of an error.
-        requests: how many have arrived.
+        plan: PASS, STALL, LOSE_ANSWER, SLOW, or the status of an error.
+        always: one of these, PASS unless something else is said.
+        requests: how many have arrived; `answers`: how many of them were answered.
     """
 
     def __init__(self, upstream_url: str, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.plan: deque[str | int] = deque()
+        self.always: str | int = PASS
         self.requests = 0
+        self.answers = 0
         self._upstream = urlsplit(upstream_url)
         self._over = threading.Event()
         self._server = _Server(("127.0.0.1", port), _handler(self))
@@ -46,13 +54,15 @@ class FlakyProxy:
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes] | None:
         """The status and body for a request, or None to hang up."""
         self.requests += 1
-        behaviour = self.plan.popleft() if self.plan else PASS
+        behaviour = self.plan.popleft() if self.plan else self.always
         if isinstance(behaviour, int):
             return behaviour, b'{"message":"as planned"}'
         if behaviour == STALL:
             self._over.wait(60)
             return None
         answer = self._forward(path, headers, body)
+        if behaviour == SLOW:
+            self._over.wait(SLOW_S)
         return None if behaviour == LOSE_ANSWER else answer
 
     def _forward(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -87,6 +97,7 @@ def _handler(proxy: FlakyProxy) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(answer[1])))
             self.end_headers()
             self.wfile.write(answer[1])
+            proxy.answers += 1
 
         def log_message(self, *_: object) -> None:
             """Silence."""

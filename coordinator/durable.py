@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from schemas.errors import StorageError
+from schemas.errors import StorageError, why_not_written
 
 TEMPORARY_SUFFIX = ".unfinished"
 
@@ -31,7 +31,7 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {why_not_written(error)}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -52,7 +52,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        raise StorageError(f"cannot make the folder {folder}: {why_not_written(error)}") from error
 
 
 def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> None:

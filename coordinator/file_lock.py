@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.errors import StorageError
+from schemas.errors import StorageError, why_not_written
 
 _TRIES = 3
 _PAUSE_S = 0.05
@@ -29,7 +29,7 @@ def hold(path: Path, what: str) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {why_not_written(error)}") from error
     try:
         if not _try_lock(fd):
             raise StorageError(f"{what} is in use by another process, pid {_read_pid(fd) or 'unknown'} ({path})")

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from coordinator import file_lock
 from coordinator.durable import make_folder, replace_file, sync_folder
-from schemas.errors import StorageError
+from schemas.errors import StorageError, why_not_written
 from schemas.identifiers import checked_identifier, is_identifier
 from schemas.records import RECORDS, DeviceRecord, RoundRecord, RunEvent
 
@@ -109,7 +109,7 @@ class RunFolder:
         except FileExistsError as error:
             raise StorageError(f"the run folder {path} exists already: resume it, or choose another run id") from error
         except OSError as error:
-            raise StorageError(f"cannot make the run folder {path}: {error.strerror or error}") from error
+            raise StorageError(f"cannot make the run folder {path}: {why_not_written(error)}") from error
         make_folder(path / "checkpoints")
         replace_file(path / "record.jsonl", ())
         # Last, so that a folder with a configuration is a complete one.
@@ -267,7 +267,7 @@ class _RecordFile:
             self._torn = False
 
     def _error(self, error: OSError) -> StorageError:
-        return StorageError(f"cannot write {self._path}: {error.strerror or error}")
+        return StorageError(f"cannot write {self._path}: {why_not_written(error)}")
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[bytes]:
@@ -312,4 +312,4 @@ def _sync(folder: Path) -> None:
     try:
         sync_folder(folder)
     except OSError as error:
-        raise StorageError(f"cannot write the folder {folder}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write the folder {folder}: {why_not_written(error)}") from error

@@ -172,7 +172,9 @@ class CoordinatorService:
         if isinstance(event.result, CheckpointSaved | Evaluated):
             self._handle(event.result, now)
         else:
-            log.error("%s failed", event.name, exc_info=event.error)
+            # What is raised on purpose says itself what to do; anything else is for whoever mends the program.
+            unforeseen = None if isinstance(event.error, FederationError) else event.error
+            log.error("%s failed: %s", event.name, event.error, exc_info=unforeseen)
             self._handle(WorkFailed(event.name, str(event.error)), now)
 
     def _handle(self, event: Event, now: Instant) -> None:

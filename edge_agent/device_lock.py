@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.errors import StorageError
+from schemas.errors import StorageError, why_not_written
 
 _FILE_NAME = "agent.lock"
 
@@ -27,7 +27,7 @@ def hold(state_folder: Path) -> Iterator[None]:
         state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StorageError(f"state_folder {state_folder} cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"state_folder {state_folder} cannot be written: {why_not_written(error)}") from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

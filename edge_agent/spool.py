@@ -18,7 +18,6 @@ bytes.
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -31,7 +30,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge_agent.events import Carry, HeldModel, PendingUpdate
-from schemas.errors import PayloadError, StorageError
+from schemas.errors import PayloadError, StorageError, is_full, why_not_written
 from schemas.weights import decode, digest, encode, segments
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class Spool:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"the agent's state folder {folder} cannot be made: {error}") from error
+            raise StorageError(f"the agent's state folder {folder} cannot be made: {why_not_written(error)}") from error
 
     def keep_carry(self, run_id: str, round_number: int, carry: Carry) -> None:
         """Put what was carried out of a round on the disk.
@@ -270,11 +269,8 @@ class _Syncer:
 
 def _complaint(what: str, folder: Path, error: OSError) -> str:
     """What could not be written, why, and what a person can do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        todo = "make room on this disk"
-    else:
-        todo = "the agent's user must be able to write there"
-    return f"cannot keep {what} in {folder}: {error.strerror or error}; {todo}"
+    todo = "" if is_full(error) else "; the agent's user must be able to write there"
+    return f"cannot keep {what} in {folder}: {why_not_written(error)}{todo}"
 
 
 def _read_slot(path: Path) -> tuple[bytes, bytes] | None:

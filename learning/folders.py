@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from learning.datasets import Examples
 from learning.idx import parse_idx, read_uncompressed
-from schemas.errors import DataError
+from schemas.errors import DataError, why_not_written
 
 FILE_NAME = "examples.npz"
 
@@ -50,7 +50,7 @@ def write_folder(path: Path, examples: Examples) -> Path:
             Path(scratch).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise DataError(f"data folder {path} cannot be written: {error}") from error
+        raise DataError(f"data folder {path} cannot be written: {why_not_written(error)}") from error
     return target
 
 

@@ -4,6 +4,7 @@ One base class, one subclass per thing that can be done about it. A refusal of s
 network is data, not a crash: `PayloadError` carries the reason code that travels back to the sender.
 """
 
+import errno
 from enum import StrEnum
 
 
@@ -54,6 +55,17 @@ class TransportError(FederationError):
 
 class StorageError(FederationError):
     """A file of a run or of an agent cannot be read or written; the text names it."""
+
+
+def why_not_written(error: OSError) -> str:
+    """What the system says to a file that cannot be written and, when its disk is full, what a person can do."""
+    said = error.strerror or str(error)
+    return f"{said}; make room on this disk" if is_full(error) else said
+
+
+def is_full(error: OSError) -> bool:
+    """True when there is no room: on the disk, or within what the user may take of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class PayloadError(FederationError):

@@ -30,8 +30,6 @@ from transport.jobs import ThreadJobs
 from transport.mqtt import MqttTransport
 from transport.ports import Message, SessionSpec
 
-SESSION_EXPIRY_S = 300
-
 log = logging.getLogger(__name__)
 
 
@@ -189,7 +187,6 @@ def _drive(
             name=f"{COORDINATOR_ID}-{folder.run_id}",
             filters=tuple(topics.coordinator_filters()),
             will=will,
-            session_expiry_s=SESSION_EXPIRY_S,
         )
         transport = MqttTransport(session, config.broker.address())
         jobs = ThreadJobs()

@@ -17,8 +17,6 @@ from transport.jobs import ThreadJobs
 from transport.mqtt import MqttTransport
 from transport.ports import Message, SessionSpec
 
-SESSION_EXPIRY_S = 24 * 3600
-
 
 @dataclass(frozen=True, slots=True)
 class AgentResult:
@@ -55,7 +53,6 @@ def run(config: AgentConfig) -> AgentResult:
         name=agent_id,
         filters=tuple(topics.agent_filters(agent_id)),
         will=Message(topics.build(Address(Kind.STATUS, agent_id)), gone, retain=True),
-        session_expiry_s=SESSION_EXPIRY_S,
     )
     transport = MqttTransport(session, config.broker.address())
     jobs = ThreadJobs()

@@ -85,13 +85,15 @@ class SessionSpec:
         name: MQTT client id.
         filters: topic filters, subscribed at QoS 1 at every connect.
         will: published by the broker when the connection is lost without a goodbye.
-        session_expiry_s: how long the broker keeps the session after a disconnect.
+        session_expiry_s: how long the broker keeps the session after a disconnect. With none at all it would publish
+            the will of a connection that another one with the same name takes over. Nothing else rests on it, and
+            Mosquitto 2.0.11 may crash when it reads its revocation list again while it keeps one: hence so short.
     """
 
     name: str
     filters: tuple[str, ...]
     will: Message
-    session_expiry_s: int = 3600
+    session_expiry_s: int = 5
 
 
 class Transport(Protocol):

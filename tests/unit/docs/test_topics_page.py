@@ -18,7 +18,6 @@ import edge_agent.fetching
 import edge_agent.letters
 import edge_agent.polling
 import edge_agent.reports
-import edge_agent.run
 import edge_agent.sending
 from coordinator import inbox as coordinator_inbox
 from coordinator.config import RoundsSection
@@ -38,6 +37,7 @@ from schemas.topics import MAX_CHUNK_INDEX, TO_AGENT, TO_COORDINATOR, Address, K
 from schemas.versions import CURRENT
 from tests.unit.docs import field_words
 from tests.unit.docs.markdown import DOCS, Page, code
+from transport.ports import Message, SessionSpec
 from transport.settings import BrokerSection
 
 ROOT = DOCS.parent
@@ -194,7 +194,8 @@ def test_connection_table_states_our_own_settings() -> None:
     settings = {row["setting"]: row["value"] for row in PAGE.table("Connection", "setting", "value").rows}
     keep_alive, at_most = re.findall(r"(\d+) s", settings["keep alive"])
 
-    assert settings["session expiry interval"] == f"{edge_agent.run.SESSION_EXPIRY_S} s for agents"
+    session = SessionSpec("room-1", (), Message("will", b""))
+    assert settings["session expiry interval"].startswith(f"{session.session_expiry_s} s:")
     assert int(keep_alive) == BrokerSection().keep_alive_s
     assert int(at_most) == BrokerSettings(limits=limits_for(1, 1)).max_keepalive_s
 

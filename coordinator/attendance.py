@@ -34,6 +34,8 @@ class Attendance:
             # The retained status of an agent is no proof: it will answer our own status if it is there.
             if not member.online or member.instance != event.status.instance:
                 self._out.event("agent-online", "", event.agent_id)
+            if self._state.open is not None and member.instance != event.status.instance:
+                self._state.open.ask_again(event.agent_id)
             member.instance = event.status.instance
             member.codecs, member.holds = frozenset(event.status.codecs), event.status.holds or ""
             self._greet(event.agent_id, member, event.minor)
@@ -75,7 +77,7 @@ class Attendance:
             return
         asked = (self._state.rules.run_id, open_round.number, open_round.attempt)
         if (failure.run_id, failure.round_number, failure.attempt) == asked:
-            open_round.give_up(agent_id)
+            open_round.excuse(agent_id)
             open_round.pulls.drop(agent_id)
             detail = "".join(c if c.isprintable() else " " for c in failure.detail)  # it ends up on terminals
             self._out.event("agent-failed", detail, agent_id)

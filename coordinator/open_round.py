@@ -22,7 +22,9 @@ class OpenRound:
         parcels: the model, in the ways in which it reaches agents.
         max_update_bytes: the largest update that is read.
         latencies_s: agent -> announcement to counted update.
-        given_up: selected agents whose update was refused for what is in it, so that it will not come again.
+        given_up: selected agents that are not waited for: their update was refused for what is in it, so that it will
+            not come again, or they are shut out, or cannot deliver.
+        excused: those whose process has said that it cannot deliver.
     """
 
     number: int
@@ -38,6 +40,7 @@ class OpenRound:
     welcome: frozenset[str] = frozenset()
     accepted: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
     latencies_s: dict[str, float] = field(default_factory=dict)
     loss_sum: float = 0.0
     loss_examples: int = 0
@@ -58,6 +61,17 @@ class OpenRound:
         """Do not wait for this agent any more."""
         if agent_id in self.selected:
             self.given_up.add(agent_id)
+
+    def excuse(self, agent_id: str) -> None:
+        """Do not wait for this agent: it says that it cannot deliver."""
+        self.give_up(agent_id)
+        self.excused.add(agent_id)
+
+    def ask_again(self, agent_id: str) -> None:
+        """A new process of this agent is there, which may be able to do what the one before could not."""
+        if agent_id in self.excused:
+            self.excused.remove(agent_id)
+            self.given_up.discard(agent_id)
 
     def accept(self, agent_id: str, num_examples: int, loss: float | None, now_s: float) -> None:
         """Note that an update was added to the aggregate."""

@@ -159,6 +159,25 @@ def test_update_waits_for_room_on_the_agents_disk_and_counts_when_there_is(
 
 
 @on_the_agents_disk
+def test_round_asks_again_when_the_agent_whose_disk_was_full_is_started_anew(
+    federation: PhasedFederation, undisturbed: list[str], disk: SmallDisk
+) -> None:
+    agent = federation.start_until("training")
+    disk.fill()
+    agent.go_on()
+    federation.wait_until(lambda: bool(federation.events("agent-failed")), "the coordinator to be told")
+    agent.kill()
+    disk.make_room()
+
+    agent.start()
+
+    rounds = federation.finish()
+    check_models(federation, rounds, undisturbed)
+    check_nothing_counted_twice(federation, rounds)
+    assert agent.log().count("round_number=2: training") == 1
+
+
+@on_the_agents_disk
 def test_update_that_carries_nothing_goes_out_although_the_agents_disk_is_full(
     federation: PhasedFederation, disk: SmallDisk
 ) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.messages import RoundFailure, Standing
-from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver
+from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, three
 
 FULL = "the update is made and cannot be sent: No space left on device"
 
@@ -76,6 +76,42 @@ def test_failure_of_another_attempt_round_or_run_changes_nothing() -> None:
     assert driver.engine.round_number == 0
     assert driver.events("agent-failed") == []
     assert "b" in driver.invited()
+
+
+def test_agent_is_asked_again_and_waited_for_when_its_process_was_started_anew() -> None:
+    driver = opened()
+    excuse(driver)
+    driver.forget()
+
+    driver.join("b", instance="2")
+    assert "b" in driver.invited()
+    driver.deliver("a")
+    assert driver.engine.round_number == 0
+    driver.deliver("b")
+
+    assert driver.records()[0].accepted == ("a", "b")
+
+
+def test_agent_is_not_asked_again_when_the_same_process_connects_anew() -> None:
+    driver = opened()
+    excuse(driver)
+    driver.forget()
+
+    driver.join("b")
+
+    assert driver.invited() == []
+    driver.deliver("a")
+    assert driver.records()[0].accepted == ("a",)
+
+
+def test_agent_whose_update_was_refused_is_not_asked_again_when_it_was_started_anew() -> None:
+    driver = opened()
+    driver.deliver("b", three(1, float("nan"), 3))
+    driver.forget()
+
+    driver.join("b", instance="2")
+
+    assert driver.invited() == []
 
 
 def test_counted_update_stays_when_its_agent_says_later_that_it_failed() -> None:

@@ -4,6 +4,8 @@ The residual of an update, what its codec lost, is carried like the state of the
 round closes with the update. It travels in the same carry, under names of its own.
 """
 
+from weakref import WeakValueDictionary
+
 from edge_agent.events import Carry, HeldModel
 from schemas import wire
 from schemas.codecs import Compressed, apply, compress, decode, difference, parse_codec, rounding_generator
@@ -60,12 +62,25 @@ class ModelBlob:
     """
 
     def __init__(self, payload: bytes | memoryview, offer: ModelOffer | None = None) -> None:
+        self._payload = payload
         self._size_bytes = len(payload)
         self._sha256 = ""
+        self._led_to: tuple[str, HeldModel] | None = None
         if offer is not None:
             self._check_size(offer)
         head, self._arrays = read_blob(payload)
         self._header = wire.decode_header(head).message
+
+    @classmethod
+    def of(cls, payload: bytes | memoryview, offer: ModelOffer | None = None) -> "ModelBlob":
+        """The blob of a payload; the same one as long as another agent of this process looks at this very payload."""
+        shared = _BLOBS.get(id(payload))
+        if shared is not None and shared._payload is payload:
+            if offer is not None:
+                shared._check_size(offer)
+            return shared
+        blob = _BLOBS[id(payload)] = cls(payload, offer)
+        return blob
 
     def prepare(self) -> None:
         """Do now what need not wait for the announcement."""
@@ -98,14 +113,22 @@ class ModelBlob:
         header = self._header
         if held is None or not isinstance(header, DifferenceHeader) or header.base != prefix(held.sha256):
             return None
+        if self._led_to is not None and self._led_to[0] == held.sha256:
+            return self._led_to[1]
         model = apply(held.weights, decode(self._arrays, parse_codec(header.codec), held.weights))
         for array in model.values():
             array.flags.writeable = False
         sha256 = digest(model)
         if prefix(sha256) != header.to:
             raise PayloadError(Reason.WRONG_DIGEST, "the difference does not lead to the model that it says")
-        return HeldModel(sha256, model)
+        led_to = HeldModel(sha256, model)
+        self._led_to = (held.sha256, led_to)
+        return led_to
 
     def _check_size(self, offer: ModelOffer) -> None:
         if offer.base is None and self._size_bytes > offer.size_bytes:
             raise PayloadError(Reason.TOO_LARGE, f"{self._size_bytes} bytes, {offer.size_bytes} were announced")
+
+
+_BLOBS: "WeakValueDictionary[int, ModelBlob]" = WeakValueDictionary()
+"""Those that are in use, by the address of their payload: the agents of a simulation are all sent the same bytes."""

@@ -117,7 +117,7 @@ class Fetching:
         work = self._state.working_on(event.run_id, event.round_number)
         wanting = work if self._state.phase is Phase.FETCHING else None
         try:
-            blob = ModelBlob(event.payload, wanting.announcement.model if wanting else None)
+            blob = ModelBlob.of(event.payload, wanting.announcement.model if wanting else None)
         except PayloadError as error:
             self._tell_refused(event, error)
             if wanting is not None:

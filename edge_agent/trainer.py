@@ -13,7 +13,7 @@ from schemas.messages import TrainingPlan
 from schemas.weights import Weights
 
 if TYPE_CHECKING:
-    from learning.learner import Learner
+    from learning.learner import Build, Learner
 
 
 class RoundTrainer(Protocol):
@@ -33,12 +33,16 @@ class RoomTrainer:
         agent_id: from which, with the run's seed, the order of examples is derived.
         examples: the room's data.
         model_path: the folder of the operator's own models, or None to allow only the built-in ones.
+        build: see `Learner`.
     """
 
-    def __init__(self, agent_id: str, examples: Examples, model_path: Path | None = None) -> None:
+    def __init__(
+        self, agent_id: str, examples: Examples, model_path: Path | None = None, build: "Build | None" = None
+    ) -> None:
         self._agent_id = agent_id
         self._examples = examples
         self._model_path = model_path
+        self._build = build
         self._learner: Learner | None = None
 
     def first_model(self, plan: TrainingPlan) -> Weights:
@@ -61,9 +65,11 @@ class RoomTrainer:
         """
         # torch takes seconds to load: only a process that trains pays for it.
         from learning.learner import Learner  # noqa: PLC0415
+        from learning.models import build_model  # noqa: PLC0415
 
         if self._learner is None:
-            self._learner = Learner(self._agent_id, self._examples, self._model_path)
+            build = self._build or build_model
+            self._learner = Learner(self._agent_id, self._examples, self._model_path, build)
         announcement = task.announcement
         outcome = self._learner.train(
             announcement.plan,

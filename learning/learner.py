@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learning.datasets import Examples
 from learning.initialisation import initial_model
@@ -22,6 +22,9 @@ from learning.training import LocalResult, LocalTask, Trainer, never_stop
 from learning.whitening import Damping, measure_damping
 from schemas.messages import TrainingPlan
 from schemas.weights import Array, Weights
+
+Build = Callable[[str, int, Path | None], nn.Module]
+"""Makes a model's module from its name, a seed and the folder of the operator's own models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,16 @@ class Learner:
     Args:
         agent_id: from which, with the run's seed, the order of examples is derived.
         model_path: the folder of the operator's own models, or None to allow only the built-in ones.
+        build: makes a module whose weights do not matter; learners that train in turn may share one.
     """
 
-    def __init__(self, agent_id: str, examples: Examples, model_path: Path | None = None) -> None:
+    def __init__(
+        self, agent_id: str, examples: Examples, model_path: Path | None = None, build: Build = build_model
+    ) -> None:
         self._agent_id = agent_id
         self._examples = examples
         self._model_path = model_path
+        self._build = build
         self._trainer: tuple[str, Trainer] | None = None
 
     def train(  # noqa: PLR0913, PLR0917 - one round, as the announcement describes it
@@ -104,7 +111,7 @@ class Learner:
 
     def _trainer_for(self, model: str) -> Trainer:
         if self._trainer is None or self._trainer[0] != model:
-            module = build_model(model, 0, self._model_path)
+            module = self._build(model, 0, self._model_path)
             check_fits(module, self._examples)
             self._trainer = model, Trainer(module, self._examples)
         return self._trainer[1]

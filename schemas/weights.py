@@ -215,18 +215,21 @@ def _entry(name: str, entry: object) -> tuple[np.dtype[Any], tuple[int, ...], in
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not (_naturals(shape, MAX_DIMENSIONS) and _naturals(offsets, 2) and len(offsets) == 2):
         raise PayloadError(Reason.MALFORMED, f"tensor {name!r} has an impossible shape or place"[:300])
+    elements = math.prod(shape)
     # An empty tensor agrees with any size; NumPy refuses, by an error of its own, what could never be addressed.
-    if math.prod(max(1, length) for length in shape) * dtype.itemsize > MAX_ADDRESS:
+    addressed = elements or math.prod(max(1, length) for length in shape)
+    if addressed * dtype.itemsize > MAX_ADDRESS:
         raise PayloadError(Reason.MALFORMED, f"tensor {name!r} has an impossible shape"[:300])
     begin, end = offsets
-    if end - begin != math.prod(shape) * dtype.itemsize:
+    if end - begin != elements * dtype.itemsize:
         raise PayloadError(Reason.MALFORMED, f"tensor {name!r}: shape and size do not agree"[:300])
     return dtype, tuple(shape), begin, end
 
 
 def _naturals(value: object, at_most: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= at_most
-        and all(type(item) is int and 0 <= item < 2**48 for item in value)
-    )
+    if not isinstance(value, list) or len(value) > at_most:
+        return False
+    for item in value:  # noqa: SIM110 - a generator costs more than the checks
+        if type(item) is not int or not 0 <= item < 2**48:
+            return False
+    return True

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from edge_agent.events import StartTraining, TrainingFinished
@@ -78,8 +79,11 @@ class _PooledTrainer:
 def _set_up(rooms: Mapping[str, Examples], model_path: Path | None) -> None:
     import torch  # noqa: PLC0415 - seconds to load, and not needed by the process that hands tasks over
 
+    from learning.models import build_model  # noqa: PLC0415
+
     torch.set_num_threads(1)
-    _trainers.update({agent_id: RoomTrainer(agent_id, rooms[agent_id], model_path) for agent_id in rooms})
+    build = cache(build_model)  # one module for all, which then stays in the processor's cache
+    _trainers.update({agent_id: RoomTrainer(agent_id, rooms[agent_id], model_path, build) for agent_id in rooms})
 
 
 def _train(agent_id: str, task: StartTraining) -> TrainingFinished:

@@ -370,6 +370,28 @@ class _Paho(Client):
         self._out_packet.append(_out_packet(command, packet, mid, qos, info))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _packet_read(self) -> MQTTErrorCode:
+        """Take a small packet that was read already as a whole; paho itself takes its head byte by byte."""
+        if self._in_packet["command"] == 0:
+            if self._small_read_at == len(self._small_read):
+                try:
+                    self._small_read, self._small_read_at = self._receive(_SMALL_READ_BYTES), 0
+                except BlockingIOError:
+                    return MQTTErrorCode.MQTT_ERR_AGAIN
+                except OSError:
+                    return MQTTErrorCode.MQTT_ERR_CONN_LOST
+                if not self._small_read:
+                    return MQTTErrorCode.MQTT_ERR_CONN_LOST
+            place = _small_packet(self._small_read, self._small_read_at)
+            if place is not None:
+                begin, end = place
+                self._in_packet["command"] = self._small_read[self._small_read_at]
+                self._in_packet["have_remaining"] = 1
+                self._in_packet["remaining_length"] = end - begin
+                self._in_packet["packet"] = bytearray(self._small_read[begin:end])
+                self._small_read_at = end
+        return super()._packet_read()
+
     def _handle_publish(self) -> MQTTErrorCode:
         # paho's own copies the payload four times and builds a table of all properties that exist.
         packet = self._in_packet["packet"]
@@ -408,6 +430,20 @@ def _out_packet(command: int, packet: Any, mid: int = 0, qos: int = 1, info: Any
         "packet": memoryview(packet),
         "info": info,
     }
+
+
+def _small_packet(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the rest of the packet at `at` begins and ends behind its head, when all of it is there."""
+    if len(data) - at < 2:
+        return None
+    begin, length = at + 2, data[at + 1]
+    if length & 128:
+        if len(data) == begin or data[begin] & 128:
+            return None
+        length = (length & 127) + (data[begin] << 7)
+        begin += 1
+    end = begin + length
+    return (begin, end) if end <= len(data) else None
 
 
 def _read_varint(packet: bytes | bytearray, at: int) -> tuple[int, int]:

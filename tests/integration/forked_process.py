@@ -8,7 +8,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from tests.integration.federation import LIMIT_S, Process, Running
-from tests.integration.halting_party import Halt, party
+from tests.integration.halting_party import QUICK, Halt, party
+from transport.timing import Timing
 
 PRELOADED = (
     "torch",
@@ -34,14 +35,19 @@ class ForkedProcess(Process):
 
     Attributes:
         halt: where the next start stops itself; later ones do not.
+        timing: of its connection; two processes of one agent need the usual one to find out about each other.
     """
 
     halt: Halt | None = None
+    timing: Timing = QUICK
 
     def _launch(self, command: list[str]) -> Running:
         _python, _m, module, *arguments = command
         halt, self.halt = self.halt, None
-        process = fork_server().Process(target=party, args=(module, arguments, self.log_file, halt), daemon=True)
+        self.log_file.touch()
+        process = fork_server().Process(
+            target=party, args=(module, arguments, self.log_file, halt, self.timing), daemon=True
+        )
         process.start()
         return _Forked(process)
 

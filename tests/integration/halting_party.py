@@ -74,7 +74,7 @@ class Stopper:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
-def party(module: str, arguments: list[str], log: Path, halt: Halt | None) -> None:
+def party(module: str, arguments: list[str], log: Path, halt: Halt | None, timing: Timing) -> None:
     """Be the program `module`, in this process, with everything that it says in `log`."""
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(said, 1)
@@ -82,7 +82,8 @@ def party(module: str, arguments: list[str], log: Path, halt: Halt | None) -> No
     os.close(said)
     sys.argv = [module, *arguments]
     stopper = Stopper(halt)
-    transport, store, trainer = _watched_transport(stopper), _watched_store(stopper), _watched_trainer(stopper)
+    transport = _watched_transport(stopper, timing)
+    store, trainer = _watched_store(stopper), _watched_trainer(stopper)
     with (
         mock.patch.object(coordinator.run, "MqttTransport", transport),
         mock.patch.object(coordinator.run, "FolderStore", store),
@@ -93,12 +94,12 @@ def party(module: str, arguments: list[str], log: Path, halt: Halt | None) -> No
         importlib.import_module(module).main()
 
 
-def _watched_transport(stopper: Stopper) -> type[MqttTransport]:
+def _watched_transport(stopper: Stopper, timing: Timing) -> type[MqttTransport]:
     class Transport(MqttTransport):
-        """A connection with a short keep-alive, back at once."""
+        """A connection with a short keep-alive."""
 
         def __init__(self, session: SessionSpec, broker: BrokerAddress) -> None:
-            super().__init__(session, replace(broker, keep_alive_s=KEEP_ALIVE_S), QUICK)
+            super().__init__(session, replace(broker, keep_alive_s=KEEP_ALIVE_S), timing)
 
         def publish(self, message: Message) -> None:
             """Hand over a message, unless this is where to stop."""

@@ -8,6 +8,9 @@ import pytest
 from edge_agent.cli import EXIT_TAKEN_OVER
 from mosquitto.broker import PrivateBroker
 from tests.integration.federation import Federation, Process
+from tests.integration.forked_process import ForkedProcess
+from tests.integration.phased_federation import AGENT, check_nothing_counted_twice, phased_federation
+from transport.timing import USUAL_TIMING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -37,12 +40,19 @@ def federation(mosquitto_program: str, tmp_path: Path) -> Iterator[Federation]:
         yield federation
 
 
-def test_older_of_two_processes_of_an_agent_ends_for_good_and_the_newer_one_trains(federation: Federation) -> None:
-    older, room = federation.agents["room-1"], federation.folder / "room-1"
-    federation.wait_until_training("room-1", 1)
+def another_process(federation: Federation, agent: Process) -> Process:
+    """A second process of an agent, with a state folder of its own as on another device."""
+    room = federation.folder / agent.name
     config = (room / "agent.toml").read_text().replace('state_folder = "state"', 'state_folder = "state-2"')
     (room / "second.toml").write_text(config)
-    newer = Process("newer", [*older.command[:-1], str(room / "second.toml")], federation.folder / "newer.log")
+    command = [*agent.command[:-1], str(room / "second.toml")]
+    return type(agent)("newer", command, federation.folder / "newer.log")
+
+
+def test_older_of_two_processes_of_an_agent_ends_for_good_and_the_newer_one_trains(federation: Federation) -> None:
+    older = federation.agents["room-1"]
+    federation.wait_until_training("room-1", 1)
+    newer = another_process(federation, older)
     newer.start()
     try:
         assert older.wait() == EXIT_TAKEN_OVER
@@ -58,3 +68,25 @@ def test_older_of_two_processes_of_an_agent_ends_for_good_and_the_newer_one_trai
     assert taken_over_in < 12
     after = [record for record in rounds if record.round_number > taken_over_in]
     assert all(record.accepted == ("room-1", "room-2") for record in after)
+
+
+def test_process_that_was_taken_for_dead_ends_when_it_wakes_up_and_another_one_has_its_place(
+    mosquitto_program: str, tmp_path: Path
+) -> None:
+    assert mosquitto_program
+    with phased_federation(tmp_path) as federation:
+        federation.party(AGENT).timing = USUAL_TIMING
+        older = federation.start_until("training")
+        newer = another_process(federation, older)
+        assert isinstance(newer, ForkedProcess)
+        newer.timing = USUAL_TIMING
+        newer.start()
+        try:
+            federation.wait_until(lambda: "round_number=2: training" in newer.log(), "the newer one to train")
+            older.go_on()
+            assert older.wait() == EXIT_TAKEN_OVER
+            check_nothing_counted_twice(federation, federation.finish())
+            assert newer.exit_code is None
+            assert newer.log().count("connected to the broker") <= 2
+        finally:
+            newer.cleanup()

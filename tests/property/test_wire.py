@@ -49,10 +49,16 @@ MESSAGES: dict[type[WireMessage], st.SearchStrategy[Any]] = {
     messages.AgentRequest: st.builds(
         messages.AgentRequest,
         v=st.just(CURRENT.text),
-        want=st.sampled_from(["state", "model", "chunks"]),
+        want=st.sampled_from(["state", "model", "chunks", "whole"]),
         round=st.none() | ROUND_REFS,
         first=COUNTS,
         count=st.integers(0, 64),
+        codecs=st.none() | st.lists(CODECS, max_size=4).map(tuple),
+        holds=st.none() | SHA256S,
+        failed=st.none()
+        | st.builds(
+            messages.RoundFailure, run_id=IDS, round_number=ROUNDS, attempt=st.integers(1, 10_000), detail=TEXTS
+        ),
     ),
     messages.RoundAnnouncement: st.builds(
         messages.RoundAnnouncement,
@@ -203,6 +209,28 @@ def test_anything_else_is_refused(kind: type[WireMessage], payload: bytes) -> No
         wire.decode(payload, kind)
 
 
+@pytest.mark.parametrize("kind", list(MESSAGES), ids=lambda kind: kind.__name__)
+@given(data=st.data(), value=ANY_JSON | st.floats() | st.integers(2**62, 2**80) | st.text(min_size=501, max_size=600))
+@settings(max_examples=50)
+def test_message_with_any_value_in_any_field_is_read_and_written_again_or_refused(
+    kind: type[WireMessage], data: Any, value: Any
+) -> None:
+    body = json.loads(wire.encode(data.draw(MESSAGES[kind])))
+    place = body
+    name = data.draw(st.sampled_from(sorted(place)))
+    while isinstance(place[name], dict) and place[name] and data.draw(st.booleans()):
+        place = place[name]
+        name = data.draw(st.sampled_from(sorted(place)))
+    place[name] = value
+
+    try:
+        decoded = wire.decode(json.dumps(body).encode(), kind)
+    except PayloadError:
+        return
+    written = wire.encode(decoded.message)
+    assert wire.encode(wire.decode(written, kind).message) == written
+
+
 ADDRESSES = st.builds(
     Address,
     kind=st.sampled_from(list(Kind)),
@@ -219,6 +247,24 @@ def test_topic_leads_back_to_its_address(address: Address) -> None:
 
     assert parsed is not None
     assert TOPICS.build(parsed) == TOPICS.build(address)
+
+
+PIECES = st.text(max_size=8) | st.sampled_from(["+", "#", "$SYS", "..", "-1", "01", "1e3", "1000001", "x" * 64, "\0"])
+
+
+@given(ADDRESSES, st.lists(st.tuples(st.integers(0, 9), PIECES), min_size=1, max_size=3))
+def test_topic_with_other_pieces_is_read_as_what_it_says_or_not_at_all(
+    address: Address, pieces: list[tuple[int, str]]
+) -> None:
+    levels = TOPICS.build(address).split("/")
+    for at, piece in pieces:
+        levels[at % len(levels)] = piece
+    topic = "/".join(levels)
+
+    parsed = TOPICS.parse(topic)
+
+    assert parsed is None or TOPICS.build(parsed) == topic
+    TOPICS.sender(topic)
 
 
 @given(

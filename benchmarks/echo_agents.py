@@ -139,8 +139,10 @@ class EchoAgents:
         will = Message(topics.build(Address(Kind.STATUS, agent_id)), gone, retain=True)
         session = SessionSpec(agent_id, tuple(topics.agent_filters(agent_id)), will)
         transport = MqttTransport(session, BrokerAddress("127.0.0.1", self._port, agent_id, password))
-        outside = Outside(topics, agent_id, transport, jobs, Spool(folder / agent_id, agent_id), self._trainer)
-        service = NotedAgent(ParticipantEngine(agent_id, instance), outside, self._connections)
+        spool = Spool(folder / agent_id, agent_id)
+        outside = Outside(topics, agent_id, transport, jobs, spool, self._trainer)
+        engine = ParticipantEngine(agent_id, instance, ended=spool.note_start(instance))
+        service = NotedAgent(engine, outside, self._connections)
         self._loop.add(service, transport, jobs)
         return transport
 

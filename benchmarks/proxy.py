@@ -12,10 +12,11 @@ class Proxy:
     Attributes:
         port: connect here.
         bytes_up, bytes_down: passed on to the broker and from it.
+        bytes_held: taken from either side, and not passed on yet.
     """
 
     def __init__(self, target_port: int, port: int = 0) -> None:
-        self.bytes_up = self.bytes_down = 0
+        self.bytes_up = self.bytes_down = self.bytes_held = 0
         self._target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
@@ -82,7 +83,11 @@ class Proxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
         try:
             while data := source.recv(65536):
+                with self._lock:
+                    self.bytes_held += len(data)
                 self._flowing.wait()
+                with self._lock:
+                    self.bytes_held -= len(data)
                 sink.sendall(data)
                 if upwards:
                     self.bytes_up += len(data)

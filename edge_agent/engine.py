@@ -7,7 +7,7 @@ having arrived, as anything missing is asked for again.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from edge_agent.agent_state import AgentState
@@ -62,6 +62,7 @@ class ParticipantEngine:
         carries: round -> what was carried out of it, found on disk, of the pending update's run or of `run_id`.
         run_id: the run that `carries` belongs to.
         held: the model found on disk, if any.
+        ended: instances of this agent that are known to have ended, see `Spool.note_start`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what is left of an earlier process, each with a default
@@ -72,10 +73,11 @@ class ParticipantEngine:
         carries: dict[int, Carry] | None = None,
         run_id: str = "",
         held: HeldModel | None = None,
+        ended: Collection[str] = (),
     ) -> None:
         self._state = AgentState(run_id, pending, carries or {}, held)
         self._out = Outbox(Letters(agent_id, instance))
-        self._identity = Identity(instance)
+        self._identity = Identity(instance, ended)
         self._polling = Polling(self._state, self._out)
         self._holdings = Holdings(self._state, self._out)
         self._bench = Workbench(self._state, self._out)
@@ -173,6 +175,7 @@ class ParticipantEngine:
         anew = event.status.session != self._session and not event.status.claim
         if anew or event.status.state == "offline":
             self._fetching.note_absence()
+            self._polling.asked = False  # nobody is there to answer
         if event.status.state == "online" and anew:
             self._session = event.status.session
             # It may have gone back to an older checkpoint, and counts attempts anew.
@@ -221,6 +224,7 @@ class ParticipantEngine:
 
     def _on_announced(self, event: Announced) -> None:
         announcement = self._known = event.announcement
+        is_answer = self._polling.asked
         run_id, closed_round = announcement.run_id, announcement.round_number - 1
         self._polling.heard("announced", run_id, announcement.round_number, announcement.attempt)
         if self._holdings.is_outdated(run_id, closed_round):
@@ -231,8 +235,11 @@ class ParticipantEngine:
         self._reports.send_again(before=closed_round)
         pending = self._state.pending
         if pending is not None and pending.answers(announcement):
+            # What we asked while our update waits in a queue says nothing of it: the receipt's own time goes on.
+            waits = is_answer and self._sending.awaits_receipt(announcement)
             self._bench.take_up(announcement)
-            self._sending.begin(pending)
+            if not waits:
+                self._sending.begin(pending)
         elif self._bench.goes_on_with(announcement):
             self._fetching.on_announced_again()
         elif not self._bench.has_failed_at(announcement):

@@ -16,7 +16,7 @@ from edge_agent.events import (
 )
 from edge_agent.outbox import Outbox
 from edge_agent.phases import Phase
-from edge_agent.polling import Polling
+from edge_agent.polling import MAX_WAIT_S, Polling
 from edge_agent.round_in_work import RoundInWork
 from edge_agent.workbench import Workbench
 from schemas.chunks import Fetch
@@ -27,7 +27,8 @@ MODEL_WAIT_S = 2.0
 """How long after the announcement the model may take before it is asked for."""
 
 MODEL_RETRY_S = 10.0
-"""After that it is asked for again after this time. Chunks have their own waits: see `schemas.chunks.Fetch`."""
+"""After that it is asked for again after this time, then after twice as long, and so on: where nothing comes because
+many ask, asking more would make it worse. Chunks have their own waits: see `schemas.chunks.Fetch`."""
 
 
 class Fetching:
@@ -39,11 +40,13 @@ class Fetching:
         self._bench = bench
         self._polling = polling
         self._early: tuple[str, int, ModelBlob] | None = None
+        self._wait_s = MODEL_RETRY_S
 
     def begin(self, work: RoundInWork) -> None:
         """Take the model of a round from what is there, make it, wait for it, or fetch it."""
         state, offer = self._state, work.announcement.model
         early, self._early = self._early, None
+        self._wait_s = MODEL_RETRY_S
         if state.held is not None and state.held.sha256 == offer.sha256:
             self._start(work, state.held.weights)
         elif offer.from_seed:
@@ -79,6 +82,7 @@ class Fetching:
         """
         if work.deriving:
             return
+        self._wait_s = MODEL_RETRY_S
         self._state.retry_at_s = self._state.now_s + MODEL_WAIT_S
         if work.fetch is not None:
             work.cut_off = True
@@ -105,7 +109,8 @@ class Fetching:
         if fetch is None:
             want = letters.ask_whole_model if self._lacks_base(work) else letters.ask_model
             self._out.add(want(work.run_id, work.number))
-            self._state.retry_at_s = now_s + MODEL_RETRY_S
+            self._state.retry_at_s = now_s + self._wait_s
+            self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
             return
         question = fetch.question(now_s)
         if question is not None:

@@ -7,6 +7,7 @@ again after that looks first who was there last, and publishes nothing until it 
 """
 
 import math
+from collections.abc import Collection
 from enum import Enum, auto
 
 from schemas.messages import AgentStatus
@@ -35,15 +36,17 @@ class Identity:
 
     Args:
         instance: our own.
+        ended: instances that are known to have ended. A connection that one of them opened may reach the broker after
+            ours and throw us out, which makes it look like the newer one: nobody gives way to it.
 
     Attributes:
         due_s: when `decide` is to be called; `math.inf` when nothing is open.
     """
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, ended: Collection[str] = ()) -> None:
         self.due_s = math.inf
         self._instance = instance
-        self._predecessors: set[str] = set()
+        self._predecessors = set(ended)
         # Whether the broker ever showed us our own introduction. Until then whoever is named on our topic was there
         # before: a predecessor that was killed, say, whose retained status nobody has replaced.
         self._introduced = False

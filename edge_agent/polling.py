@@ -17,6 +17,7 @@ class Polling:
 
     Attributes:
         due_s: when to ask.
+        asked: the coordinator's next word may be the answer to our question.
     """
 
     def __init__(self, state: AgentState, out: Outbox) -> None:
@@ -25,17 +26,20 @@ class Polling:
         self._wait_s = POLL_S
         self._news: tuple[object, ...] = ()
         self.due_s = math.inf
+        self.asked = False
 
     def heard(self, *news: object) -> None:
         """The coordinator spoke to us, or we to it: no need to ask for a while, a longer one when nothing is new."""
         if not news or news != self._news:
             self._wait_s = POLL_S
         self._news = news
+        self.asked = False
         self.due_s = self._state.now_s + self._wait_s
 
     def ask_if_due(self) -> None:
         """Ask what is going on, and wait longer for the answer each time."""
         if self._state.now_s >= self.due_s:
             self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
+            self.asked = True
             self.due_s = self._state.now_s + self._wait_s
             self._out.add(self._out.letters.ask_state(self._state.held, self._state.failure))

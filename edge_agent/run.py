@@ -47,7 +47,8 @@ def run(config: AgentConfig) -> AgentResult:
     spool = Spool(config.state_folder, agent_id)
     run_id, pending, carries = spool.load()
     instance = secrets.token_hex(6)
-    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id, spool.load_model())
+    earlier = spool.note_start(instance)
+    engine = ParticipantEngine(agent_id, instance, pending, carries, run_id, spool.load_model(), earlier)
     gone = wire.encode(AgentStatus(state="offline", instance=instance))
     session = SessionSpec(
         name=agent_id,

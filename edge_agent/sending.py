@@ -21,9 +21,11 @@ from edge_agent.polling import MAX_WAIT_S, Polling
 from edge_agent.round_in_work import RoundInWork
 from edge_agent.workbench import Workbench
 from schemas.errors import Reason
+from schemas.messages import RoundAnnouncement
 
 RESEND_S = 10.0
-"""An update without a receipt is sent again after this time, then after twice as long, and so on."""
+"""An update without a receipt is sent again after this time, then after twice as long, and so on. Where the last
+receipt took longer, after twice that: thousands that send again to a busy coordinator would keep it busy with that."""
 
 PASSING_REASONS = frozenset(
     {
@@ -50,6 +52,7 @@ class Sending:
         self._holdings = holdings
         self._polling = polling
         self._wait_s = RESEND_S
+        self._first_wait_s = RESEND_S
 
     def on_training_finished(self, event: TrainingFinished) -> None:
         """The weights are there: wrap them up once, keep them, send them."""
@@ -106,9 +109,14 @@ class Sending:
             carry=with_residual(event.carry, sent.residual if sent else {}),
         )
 
+    def awaits_receipt(self, announcement: RoundAnnouncement) -> bool:
+        """True when the update for this very attempt was sent, and will be sent again unless its receipt comes."""
+        work = self._state.working_on(announcement.run_id, announcement.round_number, Phase.SENDING)
+        return work is not None and work.announcement.attempt == announcement.attempt
+
     def begin(self, pending: PendingUpdate) -> None:
         """Send the update of the round in work, as if for the first time."""
-        self._wait_s = RESEND_S
+        self._wait_s = self._first_wait_s
         self._send(pending)
 
     def send_again(self, pending: PendingUpdate) -> None:
@@ -154,6 +162,7 @@ class Sending:
         if work is None:
             return
         self._polling.heard()
+        self._first_wait_s = min(max(RESEND_S, 2 * (state.now_s - work.sent_at_s)), MAX_WAIT_S)
         state.retry_at_s = math.inf
         state.phase = Phase.WAITING
         if receipt.outcome == "refused":

@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 SYNC_AFTER_S = 1.0
 """How long an update may be pending before it is worth a sync."""
 
+REMEMBERED_STARTS = 64
+"""More than a device makes while a connection can be on its way, even when it crashes as soon as it is started."""
+
+_STARTS_NAME = "starts"
 _SLOT_NAME = "update.slot"
 _MODEL_NAME = "model.safetensors"
 _CARRY = re.compile(r"carry-(\d{1,7})\.safetensors\Z")
@@ -63,6 +67,21 @@ class Spool:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"the agent's state folder {folder} cannot be made: {why_not_written(error)}") from error
+
+    def note_start(self, instance: str) -> frozenset[str]:
+        """Remember a process that starts on this folder; those that ran here before it, the latest ones.
+
+        They have ended, as one process at a time has the folder. That is worth knowing when a connection of theirs
+        reaches the broker late, after ours. Where it cannot be written, only the next start will know less.
+        """
+        path, earlier = self._folder / _STARTS_NAME, []
+        try:
+            earlier = path.read_text(errors="replace").split() if path.exists() else []
+            kept = [*earlier, instance][-REMEMBERED_STARTS:]
+            _write_durably(path, "".join(f"{one}\n" for one in kept).encode())
+        except OSError as error:
+            log.warning("%s", _complaint("which processes ran here", self._folder, error))
+        return frozenset(earlier)
 
     def keep_carry(self, run_id: str, round_number: int, carry: Carry) -> None:
         """Put what was carried out of a round on the disk.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.proxy import Proxy
 from edge_agent.cli import EXIT_TAKEN_OVER
 from mosquitto.broker import PrivateBroker
 from tests.integration.federation import Federation, Process
@@ -90,3 +91,36 @@ def test_process_that_was_taken_for_dead_ends_when_it_wakes_up_and_another_one_h
             assert newer.log().count("connected to the broker") <= 2
         finally:
             newer.cleanup()
+
+
+def test_restarted_agent_stays_when_a_connection_of_its_killed_predecessor_reaches_the_broker_after_its_own(
+    federation: Federation,
+) -> None:
+    agent, room = federation.agents["room-1"], federation.folder / "room-1"
+    federation.wait_until_training("room-1", 1)
+    agent.kill()
+    with Proxy(federation.broker.port) as slow_line:
+        config = (room / "agent.toml").read_text()
+        detour = config.replace(f"port = {federation.broker.port}", f"port = {slow_line.port}")
+        assert detour != config
+        (room / "detour.toml").write_text(detour)
+        predecessor = Process(
+            "predecessor", [*agent.command[:-1], str(room / "detour.toml")], federation.folder / "predecessor.log"
+        )
+        slow_line.hold()
+        predecessor.start()
+        try:
+            federation.wait_until(lambda: slow_line.bytes_held > 0, "the predecessor's CONNECT to be on its way")
+        finally:
+            predecessor.kill()
+        agent.start()
+        federation.wait_until(lambda: "training" in agent.log(), "the restarted agent to be there")
+
+        slow_line.release()
+
+        federation.wait_until(lambda: "not connected" in agent.log(), "the late connection to throw the agent out")
+        rounds = federation.finish()
+    assert agent.exit_code is None, agent.log()
+    assert agent.log().count("connected to the broker") >= 2
+    assert len(rounds) == 12
+    assert all(record.accepted == ("room-1", "room-2") for record in rounds)

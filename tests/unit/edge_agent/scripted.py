@@ -179,9 +179,10 @@ class Agent:
         run_id: str = "",
         *,
         held: HeldModel | None = None,
+        ended: frozenset[str] = frozenset(),
         connected: bool = True,
     ) -> None:
-        self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id, held)
+        self.engine = ParticipantEngine(AGENT, INSTANCE, pending, carries, run_id, held, ended)
         self.now_s = 1000.0
         self.temperature_c: float | None = None
         self.disk_error = ""

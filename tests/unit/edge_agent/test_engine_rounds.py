@@ -19,7 +19,8 @@ from edge_agent.events import (
     TrainingFailed,
 )
 from edge_agent.fetching import MODEL_RETRY_S, MODEL_WAIT_S
-from edge_agent.polling import MAX_WAIT_S
+from edge_agent.phases import Phase
+from edge_agent.polling import MAX_WAIT_S, POLL_S
 from edge_agent.sending import RESEND_S
 from schemas import wire
 from schemas.codecs import CAPABILITIES
@@ -248,6 +249,88 @@ def test_update_is_sent_again_with_growing_waits_when_no_receipt_comes() -> None
         assert sent_blobs(agent) == first
 
     assert waits == [RESEND_S, 2 * RESEND_S, 4 * RESEND_S, 8 * RESEND_S, MAX_WAIT_S, MAX_WAIT_S]
+
+
+def test_update_has_twice_the_time_of_the_last_receipt_before_it_is_sent_again() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained())
+    agent.wait(25.0)
+    agent.take(accepted())
+
+    agent.take(announced(2, last_accepted_round=1), arrived(2))
+    agent.take(trained(2))
+
+    agent.wait(49.0)
+    assert sent_blobs(agent) == []
+    agent.wait(1.0)
+    assert len(sent_blobs(agent)) == 1
+
+    agent.take(accepted(2))
+    agent.take(announced(3, last_accepted_round=2), arrived(3))
+    agent.take(trained(3))
+    agent.take(accepted(3))
+    agent.take(announced(4, last_accepted_round=3), arrived(4))
+    agent.take(trained(4))
+    agent.wait(RESEND_S)
+    assert len(sent_blobs(agent)) == 1
+
+
+def test_update_is_not_sent_once_more_when_the_announcement_answers_our_own_question() -> None:
+    # It waits in the queue of a coordinator that is busy with those of thousands.
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained())
+    agent.wait(RESEND_S)
+    agent.wait(POLL_S - RESEND_S)
+    assert [request.want for request in agent.requests()] == ["state"]
+
+    agent.take(announced())
+    assert sent_blobs(agent) == []
+    assert agent.engine.phase is Phase.SENDING
+    agent.wait(2 * RESEND_S)
+    assert len(sent_blobs(agent)) == 1
+
+
+def test_update_is_sent_once_more_when_nobody_asked_for_the_announcement() -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained())
+
+    agent.take(announced())
+
+    assert len(sent_blobs(agent)) == 1
+
+
+@pytest.mark.parametrize("change", ["attempt", "connection", "coordinator"])
+def test_update_is_sent_once_more_after_a_question_when_something_has_changed(change: str) -> None:
+    agent = Agent()
+    agent.take(announced(), arrived())
+    agent.take(trained())
+    agent.wait(POLL_S)
+    if change == "connection":
+        agent.reconnect()
+    elif change == "coordinator":
+        agent.take(coordinator("2"))
+
+    agent.take(announced(attempt=2 if change == "attempt" else 1))
+
+    assert len(sent_blobs(agent)) == 1
+
+
+def test_model_is_asked_for_with_growing_waits_when_nothing_comes() -> None:
+    agent = Agent()
+    agent.take(announced())
+
+    agent.wait(MODEL_WAIT_S)
+    waits: list[float] = []
+    for _ in range(6):
+        begin_s = agent.now_s
+        while ASKED_FOR_MODEL not in agent.requests() or agent.now_s == begin_s:
+            agent.wait(1.0)
+        waits.append(agent.now_s - begin_s)
+
+    assert waits == [MODEL_RETRY_S, 2 * MODEL_RETRY_S, 4 * MODEL_RETRY_S, 8 * MODEL_RETRY_S, MAX_WAIT_S, MAX_WAIT_S]
 
 
 def test_waits_for_the_receipt_are_short_again_when_the_round_is_announced_again() -> None:

@@ -14,9 +14,9 @@ OTHER = "another-process"
 BACK = (ConnectionLost(), ConnectionGained(MAX_PACKET_BYTES))
 
 
-def introduced() -> Agent:
+def introduced(*ended: str) -> Agent:
     """An agent whose first status came back to it; what it did until then is forgotten."""
-    agent = Agent()
+    agent = Agent(ended=frozenset(ended))
     agent.take(status(retained=False))
     return agent
 
@@ -140,6 +140,19 @@ def test_newer_process_stays_when_the_older_one_has_thrown_it_out() -> None:
 
     assert not gave_way(newer.actions)
     assert len(newer.of(Publish)) == 1
+
+
+@pytest.mark.parametrize("state", ["online", "offline"])
+@pytest.mark.parametrize("retained", [True, False])
+def test_agent_stays_when_a_process_that_has_ended_connects_after_it(state: str, retained: bool) -> None:
+    # It was killed while its CONNECT was on its way; all that is ever heard of it is what the broker makes of that.
+    agent = introduced(OTHER)
+
+    agent.take(*BACK, status(OTHER, state, retained=retained))
+    agent.wait(CHECK_S)
+
+    assert not gave_way(agent.actions)
+    assert len(agent.of(Publish)) == 1
 
 
 def test_agent_decides_nothing_when_the_connection_is_lost_while_it_looks() -> None:

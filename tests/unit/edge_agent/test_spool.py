@@ -1,5 +1,7 @@
 """What an agent finds again after it was stopped, killed, or lost its power."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent.events import Carry, HeldModel, PendingUpdate
-from edge_agent.spool import Spool
+from edge_agent.spool import REMEMBERED_STARTS, Spool
 from schemas import wire
 from schemas.errors import StorageError
 from schemas.messages import BlobHeader
@@ -183,6 +185,30 @@ def test_every_kill_leaves_an_update_that_is_whole_or_none_and_the_carries_of_bo
     assert deaths >= 5
     # Before the carry, after it, in the middle of the slot, and after it.
     assert {(1, 1), (1, 2), (0, 2), (2, 2)} <= seen
+
+
+def test_each_start_knows_those_before_it_and_the_list_stays_short(tmp_path: Path) -> None:
+    known = [Spool(tmp_path, AGENT).note_start(f"start-{number}") for number in range(REMEMBERED_STARTS + 2)]
+
+    assert known[0] == frozenset()
+    assert known[1] == {"start-0"}
+    assert len(known[-1]) == REMEMBERED_STARTS
+    assert known[-1] == {f"start-{number}" for number in range(1, REMEMBERED_STARTS + 1)}
+
+
+def test_start_goes_on_with_what_it_knows_when_it_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Spool(tmp_path, AGENT).note_start("first")
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert Spool(tmp_path, AGENT).note_start("second") == {"first"}
+    assert "make room on this disk" in caplog.text
+    monkeypatch.undo()
+    assert Spool(tmp_path, AGENT).note_start("third") == {"first"}
 
 
 def test_files_and_folders_are_readable_by_the_agent_alone(tmp_path: Path) -> None:

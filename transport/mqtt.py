@@ -226,16 +226,21 @@ class MqttTransport:
             give_up_s = self._clock() + self._timing.close_s
             self._follow_up(connection)
             while not connection.settled and self._can_go_on(connection, give_up_s):
-                self._turn(own, give_up_s)
+                self._turn_away(own, give_up_s)
             connection.disconnect()
             self._follow_up(connection)
             while self._can_go_on(connection, give_up_s):
-                self._turn(own, give_up_s)
+                self._turn_away(own, give_up_s)
             self._watch(0)
             self._selector = shared
 
     def _can_go_on(self, connection: Connection, until_s: float) -> bool:
         return self._connection is connection and self._clock() < until_s
+
+    def _turn_away(self, selector: selectors.BaseSelector, until_s: float) -> None:
+        """A turn whose messages nobody will read: thousands of large ones may still be on their way to us."""
+        self._turn(selector, until_s)
+        self._events.clear()
 
     def _turn(self, selector: selectors.BaseSelector, until_s: float) -> None:
         now_s = self._clock()

@@ -1,6 +1,7 @@
 """The bytes that the transport counts are those on the wire: paho's private methods are watched at the right place."""
 
 import os
+import tracemalloc
 
 from benchmarks.proxy import Proxy
 from mosquitto.broker import PrivateBroker
@@ -40,3 +41,24 @@ def test_counted_bytes_are_those_that_a_proxy_passed_on(broker: PrivateBroker) -
             assert each.transport.traffic.packet_bytes_up == proxy.bytes_up
             assert each.transport.traffic.packet_bytes_down == proxy.bytes_down
             assert each.transport.traffic.payload_bytes_down == sum(map(len, each.received()))
+
+
+def test_what_arrives_during_the_goodbye_is_not_kept_in_memory(broker: PrivateBroker) -> None:
+    with Proxy(broker.port) as agents_proxy, Proxy(broker.port) as coordinators_proxy:
+        agent = party(broker, agents_proxy, agent_session()).connect()
+        coordinator = party(broker, coordinators_proxy, coordinator_session()).connect()
+        for _ in range(60):  # 15 MB, of which the coordinator has read nothing when it leaves
+            agent.transport.publish(Message(topic(Kind.UPDATE), os.urandom(250_000)))
+        agent.until(lambda: agent.transport.settled)
+        coordinator.transport.publish(Message(topic(Kind.AGENT_MODEL), b"the last word", expiry_s=60))
+
+        tracemalloc.start()
+        try:
+            coordinator.transport.close()
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+        assert coordinator.transport.traffic.payload_bytes_down > 10_000_000
+        assert peak_bytes < 4_000_000
+        agent.transport.close()

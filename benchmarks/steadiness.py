@@ -1,8 +1,9 @@
 """Does a process that goes on and on need more and more? Samples of its memory, files and threads, and a verdict.
 
 The rule, for each measure of each party: take the longest life of a process (from its start to its end or kill), leave
-out its first fifth, in which caches fill, and fit a straight line over the rounds. It is flat when the line rises
-by less than its limit in a thousand rounds: for memory the larger of 1 MB and 1 %, for files and threads one.
+out its first half, in which caches fill and queues are for the first time as long as they get, and fit a straight line
+over the rounds of the second. It is flat when the line rises by less than its limit in a thousand rounds: for memory
+the larger of 1 MB and 1 %, for files and threads one. A life that is too short says nothing.
 """
 
 from collections import defaultdict
@@ -15,8 +16,8 @@ import numpy as np
 
 from benchmarks.processes import rss_mb
 
-WARM_UP_SHARE = 0.2
-FEWEST_ROUNDS = 100
+WARM_UP_SHARE = 0.5
+FEWEST_ROUNDS = 250
 """Below this many rounds a slope says nothing."""
 
 MEMORY_LIMIT_MB, MEMORY_LIMIT_SHARE = 1.0, 0.01

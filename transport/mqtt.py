@@ -240,7 +240,7 @@ class MqttTransport:
     def _turn_away(self, selector: selectors.BaseSelector, until_s: float) -> None:
         """A turn whose messages nobody will read: thousands of large ones may still be on their way to us."""
         self._turn(selector, until_s)
-        self._events.clear()
+        del self._events[1:]
 
     def _turn(self, selector: selectors.BaseSelector, until_s: float) -> None:
         now_s = self._clock()

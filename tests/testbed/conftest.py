@@ -23,6 +23,7 @@ ORDER = (
     "test_reboots",
     "test_slow_links",
     "test_upgrade",
+    "test_revocation",
     "test_uninstall",  # and after everything is gone again
 )
 """Modules in the order in which they run; each leaves the hosts as it found them, but for the first and the last."""

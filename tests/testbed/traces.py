@@ -7,7 +7,7 @@ from tests.testbed.bed import Bed
 _NOISE = (
     # The system's own bookkeeping, which goes on whatever is installed and removed.
     *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv"),  # noqa: S108 (not used, left out)
-    *("/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/backups"),
+    *("/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/lib/ucf", "/var/backups"),
     # Ansible's own, and what an operator types.
     *("/home/pi/.ansible", "/root"),
 )
@@ -46,5 +46,5 @@ def traces(bed: Bed, host: str) -> Traces:
         files=lines(f"find / \\( {pruned} \\) -prune -o -name __pycache__ -prune -o -print"),
         packages=lines("dpkg-query --show --showformat '${Package} ${db:Status-Status}\\n'"),
         accounts=lines("getent passwd; getent group"),
-        units=lines("systemctl list-unit-files --no-legend --plain | awk '{print $1, $2}'"),
+        units=lines("systemctl list-unit-files --no-legend --plain | awk '$2 != \"transient\" {print $1, $2}'"),
     )

@@ -21,7 +21,7 @@ from mosquitto.broker import PrivateBroker
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
 
 RUN_ID = "crash-test"
-LIMIT_S = 60.0
+LIMIT_S = 100.0
 POLL_S = 0.02
 
 

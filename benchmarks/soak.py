@@ -166,7 +166,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
         },
         notes=(
             *in_sentences(costs(diary.blows)),
-            "lives: processes, one after the other; levels are medians, and slopes fits, of the longest life without",
+            "lives: processes, one after the other; levels and slopes are medians of the longest life without",
             "its first half; flat: in 1,000 rounds less than 1 MB or 1 % of memory, less than one file and thread",
         ),
     )

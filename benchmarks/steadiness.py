@@ -1,9 +1,10 @@
 """Does a process that goes on and on need more and more? Samples of its memory, files and threads, and a verdict.
 
 The rule, for each measure of each party: take the longest life of a process (from its start to its end or kill), leave
-out its first half, in which caches fill and queues are for the first time as long as they get, and fit a straight line
-over the rounds of the second. It is flat when the line rises by less than its limit in a thousand rounds: for memory
-the larger of 1 MB and 1 %, for files and threads one. A life that is too short says nothing.
+out its first half, in which caches fill and queues are for the first time as long as they get, and take the median of
+the slopes between any two samples of the second (Theil 1950, Sen 1968), which single peaks do not move. It is flat when
+that rises by less than its limit in a thousand rounds: the larger of 1 MB and 1 % of memory, one file, one thread. A
+life that is too short says nothing.
 """
 
 from collections import defaultdict
@@ -55,7 +56,7 @@ def take_sample(party: str, pid: int, at_s: float, rounds: int) -> Sample | None
 
 
 class Trend(NamedTuple):
-    """A straight line through one measure.
+    """Where one measure goes.
 
     Attributes:
         level: the median; per_1000_rounds: how much it rises; flat: None when there are too few rounds to say.
@@ -108,11 +109,14 @@ def judge(samples: Iterable[Sample]) -> Steadiness:
 
 
 def fit(rounds: Sequence[int], values: Sequence[float], limit: float) -> Trend:
-    """A straight line by least squares, held against its limit for a thousand rounds."""
+    """The median slope between any two samples, held against its limit for a thousand rounds."""
     level = float(np.median(values))
     if len(set(rounds)) < 2:
         return Trend(level, 0.0, None)
-    slope = float(np.polyfit(rounds, values, 1)[0]) * 1000
+    earlier, later = np.triu_indices(len(rounds), 1)
+    steps = np.take(rounds, later) - np.take(rounds, earlier)
+    rises = np.take(values, later) - np.take(values, earlier)
+    slope = float(np.median(rises[steps > 0] / steps[steps > 0])) * 1000
     return Trend(level, slope, slope < limit if rounds[-1] - rounds[0] >= FEWEST_ROUNDS else None)
 
 

@@ -115,6 +115,8 @@ class _Asker:
         finally:
             self._client.disconnect()
             self._client.loop_stop()
+            # paho closes its sockets when it is deleted: not in a circle with us, where they may be deleted before it.
+            self._client.on_message = None
         return times_s
 
     def _wait(self, what: str) -> None:

@@ -95,14 +95,20 @@ class Probe:
     def close(self) -> None:
         """Disconnect; a no-op when the connection is gone."""
         self._client.disconnect()
-        self._client.loop_stop()
+        self._stop()
 
     def break_off(self) -> None:
         """Lose the connection without saying goodbye."""
         connection = self._client.socket()
         assert isinstance(connection, socket.socket)
         connection.shutdown(socket.SHUT_RDWR)
+        self._stop()
+
+    def _stop(self) -> None:
         self._client.loop_stop()
+        # paho closes its sockets when it is deleted: not in a circle with us, in which they may be deleted before it.
+        self._client.on_connect = self._client.on_disconnect = self._client.on_publish = None
+        self._client.on_subscribe = self._client.on_message = None
 
     def publish(self, topic: str, payload: bytes = b"x", retain: bool = False) -> str:
         """Publish at QoS 1 and return the PUBACK's reason in words."""

@@ -1,4 +1,4 @@
-"""A coordinator's disk in memory, with what a power cut does to it: unsynced records are lost."""
+"""A coordinator's disk in memory, with what a power cut does to it: unsynced records are lost or torn."""
 
 import random
 from collections.abc import Mapping
@@ -62,15 +62,11 @@ class MemoryDisk:
     def forget_release(self, agent_id: str) -> None:
         """See `releases`."""
 
-    def crash(self, rng: random.Random, *, power_cut: bool) -> None:
-        """The process ends; with the power, some of what was not synced is lost."""
-        if power_cut:
-            kept = rng.randint(self.num_synced, len(self.records))
-            del self.records[kept:]
-            self.num_synced = kept
-
-    def close(self) -> None:
-        """Nothing is open."""
+    def cut_power(self, rng: random.Random) -> None:
+        """Lose some of what was not synced."""
+        kept = rng.randint(self.num_synced, len(self.records))
+        del self.records[kept:]
+        self.num_synced = kept
 
     def latest(self) -> SavedRound | None:
         """The newest checkpoint."""

@@ -71,7 +71,6 @@ def create(config: RunConfig) -> RunFolder:
         "environment": environment(),
         "hardware": hardware(),
     }
-    described["plan"] = config.plan.model_dump(mode="json")
     return RunFolder.create(config.runs_folder, run_id, described)
 
 
@@ -88,10 +87,10 @@ def resume(runs_folder: Path, run_id: str, observer: Observer | None = None) -> 
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
-    """A run's configuration as its folder keeps it: with its codec, should a preset have another one some day."""
+    """A run's configuration as its folder keeps it: with its codec and plan, should a preset change some day."""
     described = config.model_dump(mode="json")
     described["training"]["codec"] = str(config.training.codecs)
-    return described
+    return described | {"plan": config.plan.model_dump(mode="json")}
 
 
 def saved_config(folder: RunFolder) -> RunConfig:

@@ -175,6 +175,9 @@ class _Layers(NamedTuple, Generic[S]):
             return "command line"
         if location and _holds(self.environment, location):
             return f"{_variable(self.kind, location)} in the environment"
+        if _is_table(self.options, location):
+            # Keys that do not fit together: some of them come from here.
+            return f"{self.file_name} and command line" if _is_table(self.file, location) else "command line"
         return self.file_name
 
 
@@ -280,12 +283,23 @@ def _nested(options: Mapping[str, Any]) -> Table:
 
 
 def _holds(table: Table, location: tuple[str, ...]) -> bool:
+    value = _found(table, location)
+    return value is not None and not isinstance(value, dict)
+
+
+def _is_table(table: Table, location: tuple[str, ...]) -> bool:
+    value = _found(table, location)
+    return isinstance(value, dict) and bool(value)
+
+
+def _found(table: Table, location: tuple[str, ...]) -> Any:
+    """What is there; None for nothing."""
     value: Any = table
     for key in location:
         if not isinstance(value, dict) or key not in value:
-            return False
+            return None
         value = value[key]
-    return not isinstance(value, dict)
+    return value
 
 
 def _first_line(path: Path) -> str:

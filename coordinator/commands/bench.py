@@ -12,6 +12,7 @@ import typer
 
 from coordinator.commands.conversation import Json, errors_in_one_line, print_document, talk
 from coordinator.commands.dividing import Scheme, SchemeOption
+from coordinator.commands.training_options import NumbersOption, numbers_by_name
 from schemas.errors import ConfigError
 
 bench_app = typer.Typer(
@@ -227,9 +228,7 @@ def bytes_command(
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 11,
     rounds: Annotated[int, typer.Option(min=1, help="At most so many.")] = 25,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the strategies' own.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="One of the strategies' numbers, such as rate_decay=0.98; more than once.")
-    ] = None,
+    option: NumbersOption = None,
     broker: Annotated[bool, typer.Option("--broker", help="The first one again, over a real broker.")] = False,
     quick: Quick = False,
     out: Out = OUT,
@@ -239,6 +238,8 @@ def bytes_command(
 
     Example: coordinator bench bytes --strategy best --codec int4 --codec ternary:1/int4 --seeds 2 --broker
     """
+    with errors_in_one_line():
+        numbers = numbers_by_name(option or ())
     options: dict[str, Any] = {
         "local_batches": _numbers(local_batches, "--local-batches"),
         "targets": tuple(percent / 100 for percent in _percents(targets)),
@@ -247,7 +248,7 @@ def bytes_command(
         "first_seed": first_seed,
         "rounds": rounds,
         "learning_rate": learning_rate,
-        "options": _named_numbers(option or []),
+        "options": numbers,
         "broker": broker,
         "quick": quick,
     }
@@ -368,15 +369,6 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         with errors_in_one_line():
             raise ConfigError(f"{option} {text}: expected whole numbers with commas, such as 5,50") from error
     return ()
-
-
-def _named_numbers(texts: list[str]) -> dict[str, float]:
-    try:
-        return {name: float(number) for name, _, number in (text.partition("=") for text in texts)}
-    except ValueError as error:
-        with errors_in_one_line():
-            raise ConfigError(f"--option {' '.join(texts)}: expected NAME=NUMBER, such as rate_decay=0.98") from error
-    return {}
 
 
 def _percents(text: str) -> tuple[float, ...]:

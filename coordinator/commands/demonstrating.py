@@ -31,10 +31,12 @@ from coordinator.commands.training_options import (
     LearningRateOption,
     LocalBatchesOption,
     ModelOption,
+    NumbersOption,
     RoundsOption,
     SeedOption,
     StrategyOption,
     TargetOption,
+    numbers_by_name,
 )
 from coordinator.demo import (
     DemoResult,
@@ -61,6 +63,7 @@ def demo(
     batch_size: BatchSizeOption = 16,
     learning_rate: LearningRateOption = None,
     strategy: StrategyOption = "fedavg",
+    option: NumbersOption = None,
     codec: CodecOption = None,
     aggregation: AggregationOption = "mean",
     model: ModelOption = DemoModel.CNN,
@@ -81,24 +84,25 @@ def demo(
       coordinator demo --partition iid --local-batches 40 --target-accuracy 0.95
     """
     console = talk(json_output)
-    settings = DemoSettings(
-        runs_folder=runs_folder,
-        devices=devices,
-        rounds=rounds,
-        target_accuracy=target_accuracy,
-        partition=partition.value,
-        alpha=alpha,
-        local_batches=local_batches,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        model=model.value,
-        strategy=strategy,
-        codec=codec,
-        aggregation=aggregation,
-        seed=seed,
-        data=data,
-    )
     with errors_in_one_line(), stoppable():  # the agents and the broker must not outlive us
+        settings = DemoSettings(
+            runs_folder=runs_folder,
+            devices=devices,
+            rounds=rounds,
+            target_accuracy=target_accuracy,
+            partition=partition.value,
+            alpha=alpha,
+            local_batches=local_batches,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            model=model.value,
+            strategy=strategy,
+            options=numbers_by_name(option or ()),
+            codec=codec,
+            aggregation=aggregation,
+            seed=seed,
+            data=data,
+        )
         check_settings(settings)
         with working(console, "loading the data"):
             dataset, name = load_demo_data(settings)

@@ -26,6 +26,7 @@ from coordinator.commands.conversation import (
     talk,
 )
 from coordinator.commands.showing import shown
+from coordinator.commands.training_options import NumbersOption, numbers_by_name
 from coordinator.config import RunConfig
 from coordinator.display import RunDisplay
 from coordinator.influx import InfluxSink
@@ -46,6 +47,7 @@ def run_command(
     rounds: Annotated[int | None, typer.Option(help="At most so many rounds.")] = None,
     target_accuracy: Annotated[float | None, typer.Option(help="End at the round that reaches it, 0 to 1.")] = None,
     strategy: Annotated[str | None, typer.Option(help="How updates become the next model.")] = None,
+    option: NumbersOption = None,
     codec: CodecOption = None,
     aggregation: Annotated[
         str | None, typer.Option(help="mean, or a rule that a wrong or malicious device cannot ruin, such as median.")
@@ -72,25 +74,26 @@ def run_command(
     Example:
       coordinator run examples/run.toml --rounds 50 --target-accuracy 0.95
     """
-    options = {
-        "rounds.count": rounds,
-        "rounds.target_accuracy": target_accuracy,
-        "rounds.min_agents": min_agents,
-        "rounds.min_updates": min_updates,
-        "rounds.deadline_s": deadline_s,
-        "training.strategy": strategy,
-        "training.codec": codec,
-        "aggregation.rule": aggregation,
-        "training.model": model,
-        "training.local_batches": local_batches,
-        "training.batch_size": batch_size,
-        "training.learning_rate": learning_rate,
-        "training.seed": seed,
-        "run_id": run_id,
-        "runs_folder": runs_folder,
-    }
     console = talk(json_output)
     with errors_in_one_line(), stoppable():
+        options = {
+            "rounds.count": rounds,
+            "rounds.target_accuracy": target_accuracy,
+            "rounds.min_agents": min_agents,
+            "rounds.min_updates": min_updates,
+            "rounds.deadline_s": deadline_s,
+            "training.strategy": strategy,
+            "training.options": numbers_by_name(option or ()) or None,
+            "training.codec": codec,
+            "aggregation.rule": aggregation,
+            "training.model": model,
+            "training.local_batches": local_batches,
+            "training.batch_size": batch_size,
+            "training.learning_rate": learning_rate,
+            "training.seed": seed,
+            "run_id": run_id,
+            "runs_folder": runs_folder,
+        }
         config = load_settings(RunConfig, config_file, options)
         if config.run_id is None:
             config = config.model_copy(update={"run_id": new_run_id()})

@@ -30,13 +30,15 @@ from coordinator.commands.training_options import (
     LearningRateOption,
     LocalBatchesOption,
     ModelOption,
+    NumbersOption,
     RoundsOption,
     SeedOption,
     StrategyOption,
     TargetOption,
+    numbers_by_name,
 )
 from coordinator.config import RunConfig
-from coordinator.demo import DemoSettings, as_dict, load_demo_data
+from coordinator.demo import DemoSettings, as_dict, demo_config, load_demo_data
 from coordinator.display import RunDisplay
 from coordinator.service import Observer
 
@@ -55,6 +57,7 @@ def simulate(
     batch_size: BatchSizeOption = 16,
     learning_rate: LearningRateOption = None,
     strategy: StrategyOption = "fedavg",
+    option: NumbersOption = None,
     codec: CodecOption = None,
     aggregation: AggregationOption = "mean",
     model: ModelOption = DemoModel.CNN,
@@ -96,11 +99,13 @@ def simulate(
             learning_rate=learning_rate,
             model=model.value,
             strategy=strategy,
+            options=numbers_by_name(option or ()),
             codec=codec,
             aggregation=aggregation,
             seed=seed,
             data=data,
         )
+        demo_config(settings, "none", "check", {})  # what cannot work is said before the data is loaded
         with working(console, "loading the data"):
             dataset, name = load_demo_data(settings)
         warn_of_stand_in(console, name)

@@ -74,11 +74,14 @@ def test_run_takes_options_over_the_file_and_reports_in_json(federation: Federat
     for agent in federation.agents.values():
         agent.start()
 
-    result = coordinator_json("run", str(federation.config), "--rounds", "2", "--run-id", "short", "--seed", "7")
+    training = ("--seed", "7", "--strategy", "fedavgm", "--option", "server_momentum=0.25")
+
+    result = coordinator_json("run", str(federation.config), "--rounds", "2", "--run-id", "short", *training)
 
     assert (result["run_id"], result["outcome"], result["rounds"]) == ("short", "finished", 2)
     saved = json.loads((federation.runs / "short" / "config.json").read_text())
     assert (saved["rounds"]["count"], saved["training"]["seed"], saved["rounds"]["min_agents"]) == (2, 7, 2)
+    assert (saved["plan"]["strategy"], saved["plan"]["options"]) == ("fedavgm", {"server_momentum": 0.25})
 
 
 def test_run_without_a_broker_says_so_and_waits_until_it_is_stopped(tmp_path: Path) -> None:

@@ -184,6 +184,14 @@ def test_mistake_on_the_command_line_is_said_to_be_there(load: Load) -> None:
     assert complaint(load, "", {"limits.count": 0}) == "command line: limits.count: expected 1 or more, found 0"
 
 
+def test_keys_that_do_not_go_together_are_said_to_be_where_each_of_them_is(load: Load) -> None:
+    apart, below = {"broker.cert": "x.crt"}, "[broker]\nkey = 'x.key'\nhost = 'far.example'"
+
+    both = complaint(load, below, {"broker.ca": "ca.crt"})
+    assert both.startswith("some.toml and command line: broker: cert and key")
+    assert complaint(load, "", apart).startswith("command line: broker: cert and key")
+
+
 def test_secret_in_the_wrong_place_is_not_shown(load: Load) -> None:
     text = complaint(load, "[broker]\npassword = 'hunter2'")
 

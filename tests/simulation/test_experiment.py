@@ -10,9 +10,10 @@ from coordinator.strategies import Aggregation
 from learning.datasets import Examples, load_dataset
 from learning.partition import partition
 from learning.strategies.presets import expand
+from learning.strategies.registry import STRATEGIES
 from schemas.weights import digest
 from simulation.experiment import Experiment, all_but_one, models, rounds_to, run
-from simulation.runner import simulate
+from simulation.runner import World, simulate
 from transport.settings import settings_from
 
 
@@ -69,6 +70,26 @@ def test_experiment_and_simulated_run_end_with_the_same_bytes(
         aggregation=Aggregation(rule=rule),
     )
     assert digest(list(models(experiment, digits))[-1]) == simulated.model_sha256
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_learns_through_a_codec_in_chunks_what_it_learns_in_one_piece(
+    name: str, digits: Examples, tmp_path: Path
+) -> None:
+    rooms = {f"room-{i}": digits.take(part) for i, part in enumerate(partition(digits.labels, 3, "iid", 7), 1)}
+    settings = {"training.strategy": name, "training.local_batches": 2, "training.codec": "int8", "rounds.count": 3}
+    settings |= {"rounds.min_agents": 3, "rounds.min_updates": 3, "data.dataset": "none", "runs_folder": tmp_path}
+
+    # An update is some 30 kB: two chunks of 16 KiB.
+    chunked, whole = World(traffic={}), World(traffic={})
+    in_chunks = simulate(settings_from(RunConfig, settings | {"rounds.chunk_kib": 16}), rooms, chunked)
+    in_one_piece = simulate(settings_from(RunConfig, settings), rooms, whole)
+
+    assert (in_chunks.outcome, in_one_piece.outcome) == ("finished", "finished")
+    assert in_chunks.model_sha256 == in_one_piece.model_sha256
+    assert chunked.traffic is not None
+    assert whole.traffic is not None
+    assert chunked.traffic["room-1"].packet_bytes_up > whole.traffic["room-1"].packet_bytes_up
 
 
 def test_run_stops_at_the_accuracy_that_was_asked_for(digits: Examples) -> None:

@@ -5,7 +5,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.messages import AgentReport, AgentRequest, AgentStatus, ChunksWanted, RoundRef, Standing, TrainingPlan
+from schemas import wire
+from schemas.messages import (
+    AgentReport,
+    AgentRequest,
+    AgentStatus,
+    BriefReport,
+    ChunksWanted,
+    RoundRef,
+    Standing,
+    TrainingPlan,
+)
+from schemas.topics import Address, Kind, Topics
+from transport.packets import publish_bytes
 
 PLAN: dict[str, Any] = {"model": "cnn", "local_batches": 1, "batch_size": 1, "learning_rate": 0.1, "seed": 0}
 SECONDS = dict.fromkeys(("download_s", "train_s", "upload_s", "idle_s", "cpu_s"), 1.0)
@@ -82,3 +94,13 @@ def test_parts_that_may_be_left_out_have_harmless_values() -> None:
     assert AgentRequest(want="state").round is None
     standing = Standing(phase="waiting", run_id="run-1", closed_round=0)
     assert (standing.last_accepted_round, standing.recorded_reports) == (0, ())
+
+
+def test_report_with_every_field_and_many_digits_takes_300_bytes_at_most() -> None:
+    seconds, counts = dict.fromkeys(SECONDS, 1.2345e-05), dict.fromkeys(COUNTS, 2**40)
+    others = {"loss": 1.2345e-05, "cpu_temperature_c": 61.525, "throttled": False}
+    topic = Topics().build(Address(Kind.REPORT, "second-floor-room-12", "20261125-114500-kqzv", 1_000_000))
+
+    brief = wire.encode(BriefReport.of(AgentReport.model_validate(seconds | counts | others)))
+
+    assert publish_bytes(topic, len(brief), expires=False) <= 300

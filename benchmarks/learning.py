@@ -1,4 +1,4 @@
-"""Rounds to an accuracy: strategies, presets on every split, and `best` with one part left out at a time.
+"""Rounds to an accuracy: strategies; FedAvg and the presets on every split; `best` with one part left out at a time.
 
 Experiments in plain calls, whose models have the bytes of those of a run over a broker (`simulation/experiment.py`).
 Numbers and codecs were chosen with seeds from 101 on, on a sixth of the training images; accuracy here is on the test
@@ -26,6 +26,7 @@ from simulation.experiment import Experiment, all_but_one, everybody, rounds_to
 from simulation.experiment import run as run_experiment
 
 HEIGHT_IN = 7.0
+REFERENCE = "fedavg"
 TARGETS = (0.85, 0.90, 0.95, 0.97)
 
 COLUMNS = (
@@ -91,8 +92,8 @@ class Settings:
 
     Attributes:
         tables: of `presets`, `strategies`, `ablation`.
-        splits: those of `SPLITS` that the presets are tried on.
-        codec: instead of the presets' own.
+        splits: those of `SPLITS` that FedAvg and the presets are tried on.
+        codec: instead of their own.
     """
 
     tables: tuple[str, ...] = ("presets", "strategies", "ablation")
@@ -148,7 +149,7 @@ def _cases(table: str, splits: tuple[str, ...]) -> Iterator[_Case]:
         for split in splits:
             if split not in SPLITS:
                 raise ConfigError(f"there is no split {split!r}: expected one of {', '.join(SPLITS)}")
-            for name in PRESETS:
+            for name in (REFERENCE, *PRESETS):
                 yield _Case(table, f"`{name}`", expand(name, SPLITS[split].local_batches), SPLITS[split])
     elif table == "strategies":
         for name in STRATEGIES:

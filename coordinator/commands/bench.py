@@ -203,7 +203,7 @@ def learning(
     out: Out = OUT,
     json_output: Json = False,
 ) -> None:
-    """Rounds to an accuracy for strategies, presets on every split, and `best` without each of its parts.
+    """Rounds to an accuracy for strategies, for FedAvg and the presets on every split, for `best` without each part.
 
     Example: coordinator bench learning --tables presets --splits pairs-10,iid-40 --seeds 3
     """

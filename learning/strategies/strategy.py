@@ -63,12 +63,17 @@ class Strategy:
     The options below are common to all strategies, and all off by default. Flags are 0 or 1.
 
     Attributes:
-        clip: the largest norm of one batch's gradient, over all parameters; 0 for no limit.
-        rate_end: the learning rate towards which it falls within a round, as a share of that at the round's start.
-        rate_decay: the learning rate of each round as a share of that of the round before.
-        zero_last: flag: the last layer starts at zero, so that no class is preferred at first.
+        clip: the largest norm of one batch's gradient, over all parameters; 0 for no limit. Pascanu, Mikolov, Bengio
+            2013, "On the difficulty of training recurrent neural networks", Algorithm 1.
+        rate_end: the learning rate towards which it falls within a round, as a share of that at the round's start:
+            1 - (1 - rate_end) b / E at batch b of E. Defazio, Cutkosky, Mehta, Mishchenko 2023, "Optimal Linear Decay
+            Learning Rate Schedules and Further Refinements", arXiv:2310.07831, has 1 - t / T.
+        rate_decay: the learning rate of each round as a share of that of the round before. Li, Huang, Yang, Wang, Zhang
+            2020, "On the Convergence of FedAvg on Non-IID Data", ICLR, show why it must fall.
+        zero_last: flag: the last layer starts at zero, so that no class is preferred at first. Zhang, Dauphin, Ma 2019,
+            "Fixup Initialization", ICLR, rule 1.
         structured_start: flag: the other layers start orthogonal and the first convolution from a cosine transform's
-            atoms (see `learning.initialisation`).
+            atoms (see `learning.initialisation`). Saxe, McClelland, Ganguli 2014.
         whitening: how many directions of the last layer's gradient are damped (see `learning.whitening`); 0 for none.
         absent_penalty: what is taken off the scores of classes that the agent has no example of while it trains, so
             that it unlearns them more slowly; after the adjusted logits of Menon et al. 2021, "Long-tail learning via

@@ -7,12 +7,14 @@ models, updates, receipts, reports and acknowledgements. One point can be run ag
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from benchmarks.result import Column, Result, Row, Say
 from coordinator.demo import DemoSettings, demo_config, load_demo_data, run_demo
@@ -30,9 +32,11 @@ from simulation.experiment import rounds_to
 from simulation.runner import World, simulate
 from transport.packets import PUBACK_BYTES, publish_bytes
 
-HEIGHT_IN = 6.4
+HEIGHT_IN = 7.2
 CODECS = ("fp32", "int8", "int4,channel", "int4", "ternary:1/int4", "ternary:1.5")
 QUICK_TARGETS = (0.3, 0.5)
+SHAPES = "oDs^vP"
+"""Of codecs in the picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +199,7 @@ def row_of(point: DemoSettings, curves: list[Curve], settings: Settings) -> Row:
 def mark_front(rows: list[Row], target: float) -> None:
     """Mark the rows that no other one beats: none has as few rounds and bytes, and less of one."""
     key = _percent(target)
-    whole = [row for row in rows if row[f"reached_{key}"] == len(row["accuracy_by_round"])]
+    whole = _reached_by_all(rows, key)
     spent = [(row[f"rounds_{key}"], row[f"bytes_{key}"]) for row in whole]
     for row, own in zip(whole, spent, strict=True):
         beaten = any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in spent)
@@ -251,33 +255,47 @@ def _run_id(demo: DemoSettings) -> str:
 
 
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
-    """Bytes over rounds to the first and to the last target, with the front as a line."""
-    targets = result.settings["targets"]
+    """Bytes over rounds to the first and last target: strategies by colour, codecs by shape, the front as a line."""
+    targets, rows = result.settings["targets"], result.rows
+    colours = dict(zip(dict.fromkeys(map(_series, rows)), _colours(theme), strict=False))
+    shapes = dict(zip(dict.fromkeys(row["codec"] for row in rows), cycle(SHAPES), strict=False))
     chosen = dict.fromkeys((targets[0], targets[-1]))
     for axes, target in zip(figure.subplots(len(chosen), 1, squeeze=False)[:, 0], chosen, strict=True):
-        _draw_front(axes, theme, result.rows, target)
+        _draw_front(axes, theme, rows, _percent(target))
+        for row in _reached_by_all(rows, _percent(target)):
+            place = _place(row, _percent(target))
+            axes.plot(*place, shapes[row["codec"]], ms=6, color=colours[_series(row)], mec=theme.page, mew=0.5)
+        axes.set_xlim(left=0)
+    named = [Line2D([], [], ls="", marker="o", color=colour, label=name) for name, colour in colours.items()]
+    named += [Line2D([], [], ls="", marker=shape, color=theme.text, label=name) for name, shape in shapes.items()]
+    named.append(Line2D([], [], color=theme.muted, linewidth=1, label="best of both"))
+    figure.legend(handles=named, loc="outside lower center", ncols=3, fontsize=8)
 
 
-def _draw_front(axes: Any, theme: Theme, rows: list[Row], target: float) -> None:
-    key = _percent(target)
-    shown = [row for row in rows if row[f"reached_{key}"] == len(row["accuracy_by_round"])]
-    front = sorted((row[f"rounds_{key}"], row[f"bytes_{key}"] / 1e3) for row in shown if row[f"front_{key}"])
-    axes.plot([r for r, _ in front], [b for _, b in front], "-", color=theme.muted, linewidth=1, label="best of both")
-    colours = (theme.muted, theme.compute, theme.highlight, theme.communication)
-    series = list(dict.fromkeys((row["strategy"], row["local_batches"]) for row in shown))
-    for (strategy, batches), colour in zip(series, colours * 2, strict=False):
-        own = [row for row in shown if (row["strategy"], row["local_batches"]) == (strategy, batches)]
-        places = [(row[f"rounds_{key}"], row[f"bytes_{key}"] / 1e3) for row in own]
-        axes.plot(
-            [r for r, _ in places], [b for _, b in places], "o", ms=5, color=colour, label=f"{strategy}, E={batches}"
-        )
-        for row, place in zip(own, places, strict=True):
-            axes.annotate(row["codec"], place, xytext=(4, 3), textcoords="offset points", fontsize=6, color=theme.text)
+def _draw_front(axes: Any, theme: Theme, rows: list[Row], key: str) -> None:
+    front = sorted(_place(row, key) for row in _reached_by_all(rows, key) if row[f"front_{key}"])
+    axes.plot([r for r, _ in front], [b for _, b in front], "-", color=theme.muted, linewidth=1)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.margins(x=0.12, y=0.15)
-    axes.set_xlim(left=0)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=f"to {key}: kB per device, all packets, both ways", xlabel="rounds", ylabel="kB")
-    axes.legend(loc="best", fontsize=7)
+
+
+def _reached_by_all(rows: list[Row], key: str) -> list[Row]:
+    """The rows of which every seed came there."""
+    return [row for row in rows if row[f"reached_{key}"] == len(row["accuracy_by_round"])]
+
+
+def _place(row: Row, key: str) -> tuple[float, float]:
+    return row[f"rounds_{key}"], row[f"bytes_{key}"] / 1e3
+
+
+def _series(row: Row) -> str:
+    return f"{row['strategy']}, E={row['local_batches']}"
+
+
+def _colours(theme: Theme) -> Iterable[str]:
+    return cycle((theme.muted, theme.compute, theme.highlight, theme.communication))

@@ -186,6 +186,7 @@ def row_of(case: _Case, seeds: range) -> Row:
         for seed in seeds
     ]
     row: Row = {"table": case.table, "name": case.name, "split": split.words, "seeds": len(curves)}
+    row["rounds"] = split.rounds
     for target in TARGETS:
         found = [rounds_to(curve, target) for curve in curves] if target <= split.stop_at else []
         row |= {f"rounds_to_{target:.0%}": _words(found, split.rounds), f"by_seed_{target:.0%}": found}
@@ -209,7 +210,7 @@ def _words(rounds: list[int | None], most: int) -> str | None:
 
 
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
-    """For each table a row per case, with the mean round and the range to every accuracy."""
+    """For each table a row per case, with the mean round and range to every accuracy, or that none came there."""
     tables = list(dict.fromkeys(row["table"] for row in result.rows))
     rows = {table: [row for row in result.rows if row["table"] == table] for table in tables}
     grid = figure.subplots(len(tables), 1, squeeze=False, height_ratios=[len(rows[table]) + 1 for table in tables])
@@ -217,7 +218,9 @@ def draw(figure: Figure, theme: Theme, result: Result) -> None:
         _draw_table(axes, theme, rows[table])
         axes.set(title=f"{table}: rounds to an accuracy")
         axes.title.set_horizontalalignment("left")
-    grid[-1][0].legend(loc="upper center", bbox_to_anchor=(0.2, -0.07), ncols=4)
+    grid[-1][0].set(xlabel="rounds")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
 
 
 def _draw_table(axes: Any, theme: Theme, rows: list[Row]) -> None:
@@ -228,12 +231,15 @@ def _draw_table(axes: Any, theme: Theme, rows: list[Row]) -> None:
             found = row[f"by_seed_{target:.0%}"]
             reached = [number for number in found if number is not None]
             height = place + 0.18 * (shift - 1.5)
+            if found and not reached:
+                axes.plot(row["rounds"] + 0.5, height, ">", ms=4, color=colour, mfc=theme.page)
             if reached:
                 # A hollow point is a mean over some of the seeds alone.
                 whole = len(reached) == len(found)
                 axes.plot([min(reached), max(reached)], [height] * 2, color=colour, linewidth=1.5)
                 axes.plot(fmean(reached), height, "o", ms=4, color=colour, mfc=colour if whole else theme.page)
         axes.plot([], [], "o", ms=4, color=colour, label=f"{target:.0%}")
+    axes.plot([], [], ">", ms=4, color=theme.muted, mfc=theme.page, label="later than was run")
     axes.set_yticks(range(len(rows)), [label.replace("`", "") for label in labels], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlim(left=0)

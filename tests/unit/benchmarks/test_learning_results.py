@@ -104,7 +104,9 @@ def test_bytes_picture_is_drawn() -> None:
 
 def test_learning_picture_is_drawn() -> None:
     found = {f"by_seed_{target:.0%}": [3, None] for target in learning.TARGETS}
-    made = [{"table": table, "name": "`best`", "split": "iid, E=10", **found} for table in ("presets", "ablation")]
+    found |= {"by_seed_95%": [None, None], "by_seed_97%": []}
+    case = {"name": "`best`", "split": "iid, E=10", "rounds": 20, **found}
+    made = [{"table": table, **case} for table in ("presets", "ablation")]
 
     assert picture_of(Result(settings={}, rows=made, columns=()), learning.draw, learning.HEIGHT_IN).startswith(PNG)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from learning.strategies.registry import STRATEGIES, make_strategy
 from learning.strategies.strategy import Strategy
+from schemas.errors import ConfigError
 
 MANY_BATCHES = 20
 """E from which on the presets have other numbers."""
@@ -97,5 +98,8 @@ def expand(
     """
     recipe = PRESETS[name](local_batches) if name in PRESETS else Recipe(name, make_strategy(name, {}).rate)
     recipe = replace(recipe, options={**recipe.options, **(options or {})})
-    recipe.make()
+    try:
+        recipe.make()
+    except ConfigError as error:
+        raise ConfigError(f"preset {name!r}: {error}" if name in PRESETS else str(error)) from error
     return recipe if learning_rate is None else replace(recipe, learning_rate=learning_rate)

@@ -32,7 +32,7 @@ def test_given_number_replaces_the_presets() -> None:
 
 
 def test_option_that_the_presets_strategy_lacks_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'scaffold' has no option"):
+    with pytest.raises(ConfigError, match="preset 'best': strategy 'scaffold' has no option 'server_momentum'"):
         expand("best", 10, options={"server_momentum": 0.5})
 
 

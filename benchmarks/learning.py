@@ -26,6 +26,8 @@ from simulation.experiment import Experiment, all_but_one, everybody, rounds_to
 from simulation.experiment import run as run_experiment
 
 HEIGHT_IN = 7.0
+ROW_IN = (0.28, 0.38)
+"""Of a row in the picture, and of one with a label of two lines."""
 REFERENCE = "fedavg"
 TARGETS = (0.85, 0.90, 0.95, 0.97)
 
@@ -213,7 +215,9 @@ def draw(figure: Figure, theme: Theme, result: Result) -> None:
     """For each table a row per case, with the mean round and range to every accuracy, or that none came there."""
     tables = list(dict.fromkeys(row["table"] for row in result.rows))
     rows = {table: [row for row in result.rows if row["table"] == table] for table in tables}
-    grid = figure.subplots(len(tables), 1, squeeze=False, height_ratios=[len(rows[table]) + 1 for table in tables])
+    heights_in = [1.0 + ROW_IN[table == "presets"] * len(rows[table]) for table in tables]
+    figure.set_figheight(sum(heights_in))
+    grid = figure.subplots(len(tables), 1, squeeze=False, height_ratios=heights_in)
     for axes, table in zip(grid[:, 0], tables, strict=True):
         _draw_table(axes, theme, rows[table])
         axes.set(title=f"{table}: rounds to an accuracy")

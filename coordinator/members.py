@@ -177,10 +177,16 @@ class Members:
             for agent_id, member in self._members.items()
         }
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over what `snapshot` gave; who is there must be learned anew."""
-        for agent_id, (last_accepted_round, reports) in snapshot.items():
+    def restore(self, snapshot: dict[str, Any], *, reports_kept: bool) -> None:
+        """Take over what `snapshot` gave; who is there must be learned anew.
+
+        Args:
+            reports_kept: the reports in the snapshot are on disk. Otherwise a power cut may have taken them: none is
+                acknowledged, and agents send again those that they have not been told of.
+        """
+        for agent_id, (last_accepted_round, appended) in snapshot.items():
             member = self._members.setdefault(agent_id, Member())
             member.last_accepted_round = last_accepted_round
+            reports = appended if reports_kept else []
             member.reports = list(reports)
             member.recorded_reports = tuple(reports)

@@ -137,7 +137,8 @@ class RunState:
         self.broadcast = Broadcast.restore(self.weights, ours, snapshot.get("broadcast_base_sha256", ""))
         self.round_number = self.durable_round = snapshot["round_number"]
         self.examples = snapshot["num_examples"]
-        self.members.restore(snapshot["members"])
+        # The round's record is synced after the checkpoint is written, and all reports before it with it.
+        self.members.restore(snapshot["members"], reports_kept=recorded is not None)
         self.started_at = {int(number): at for number, at in snapshot["started_at"].items()}
         if recorded is not None:
             self.closed = recorded

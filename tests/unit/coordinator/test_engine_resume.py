@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.engine import GATHER_S, Phase
-from coordinator.events import Evaluate, ReportArrived, SaveCheckpoint, WorkFailed
+from coordinator.events import Evaluate, Record, ReportArrived, SaveCheckpoint, WorkFailed
 from schemas.errors import Reason
 from schemas.messages import RoundAnnouncement, Standing
+from schemas.records import DeviceRecord
 from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, checkpoints, resumed, three
 from tests.unit.coordinator.test_engine_refusals import REPORT
 
@@ -120,6 +121,19 @@ def test_reports_in_the_checkpoint_are_acknowledged_after_a_crash() -> None:
     again = resumed(driver, checkpoints(driver.done)[-1], recorded=True)
     again.begin("a")
     assert again.messages(RoundAnnouncement, "a")[0].recorded_reports == (1,)
+
+
+def test_reports_that_a_power_cut_may_have_taken_are_taken_again() -> None:
+    driver = EngineDriver(hold=True)
+    driver.begin("a")
+    driver.handle(ReportArrived("a", RUN_ID, 1, REPORT))
+    driver.deliver("a")
+    again = resumed(driver, checkpoints(driver.done)[-1], recorded=False)
+    again.begin("a")
+    assert all(not message.recorded_reports for message in again.messages(RoundAnnouncement, "a"))
+    again.handle(ReportArrived("a", RUN_ID, 1, REPORT))
+    reports = [a.record for a in again.done if isinstance(a, Record) and isinstance(a.record, DeviceRecord)]
+    assert [(report.agent_id, report.round_number) for report in reports] == [("a", 1)]
 
 
 def test_update_that_comes_before_the_round_is_open_again_is_neither_refused_nor_counted() -> None:

@@ -57,7 +57,7 @@ def test_snapshot_holds_the_round_that_is_being_saved() -> None:
     snapshot = members.snapshot(3, {"a"})
     assert snapshot == {"a": [3, []], "b": [0, []]}
     again = Members()
-    again.restore(snapshot)
+    again.restore(snapshot, reports_kept=True)
     restored = again.get("a")
     assert restored is not None
     assert (restored.last_accepted_round, restored.online) == (3, False)

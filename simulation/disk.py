@@ -1,4 +1,4 @@
-"""A coordinator's disk in memory, with what a power cut does to it: unsynced records are lost or torn."""
+"""A coordinator's disk in memory, with what a power cut does to it: unsynced records are lost."""
 
 import random
 from collections.abc import Mapping
@@ -49,10 +49,9 @@ class MemoryDisk:
     def save_checkpoint(
         self, round_number: int, weights: Weights, state: Mapping[str, Array], snapshot: dict[str, Any]
     ) -> None:
-        """Write a checkpoint durably, and all records before it."""
+        """Write a checkpoint durably; records before it are not synced by it."""
         if self.full:
             raise StorageError("the simulated disk is full")
-        self.num_synced = len(self.records)
         self.checkpoints[round_number] = SavedRound(round_number, dict(weights), dict(state), snapshot)
 
     def releases(self) -> list[str]:
@@ -62,11 +61,15 @@ class MemoryDisk:
     def forget_release(self, agent_id: str) -> None:
         """See `releases`."""
 
-    def cut_power(self, rng: random.Random) -> None:
-        """Lose some of what was not synced."""
-        kept = rng.randint(self.num_synced, len(self.records))
-        del self.records[kept:]
-        self.num_synced = kept
+    def crash(self, rng: random.Random, *, power_cut: bool) -> None:
+        """The process ends; with the power, some of what was not synced is lost."""
+        if power_cut:
+            kept = rng.randint(self.num_synced, len(self.records))
+            del self.records[kept:]
+            self.num_synced = kept
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def latest(self) -> SavedRound | None:
         """The newest checkpoint."""

@@ -20,11 +20,11 @@ def chaos(
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; all cores when not given.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Run seeded worlds: lost, doubled and delayed messages, partitions, kills, power cuts, slow devices.
+    """Run seeded worlds: lost, doubled and delayed messages, partitions, kills, power cuts, half-written files.
 
     Each world has at least five agents and five rounds, the real engines and services, and a model of three numbers, so
-    that every global model can be worked out again from the accepted updates. A world that breaks a promise is printed
-    with its seed, which repeats it exactly.
+    that every global model can be worked out again from the accepted updates. In every tenth the coordinator writes
+    real files. A world that breaks a promise is printed with its seed, which repeats it exactly.
 
     Example: coordinator chaos --seeds 10000
     """

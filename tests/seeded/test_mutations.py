@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator import screening
+from coordinator import durable, screening
 from coordinator.deliveries import Deliveries
 from coordinator.open_round import OpenRound
 from edge_agent.events import PendingUpdate
@@ -106,12 +106,18 @@ def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryDisk, "save_checkpoint", save_later)
 
 
+def without_a_file_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real files are written in place: a kill leaves half of the first checkpoint, and nothing before it."""
+    monkeypatch.setattr(durable, "TEMPORARY_SUFFIX", "")
+
+
 MUTATIONS = [
     without_deduplication,
     without_the_stale_check,
     without_the_atomic_rename,
     without_sending_again,
     without_waiting_for_the_disk,
+    without_a_file_beside_it,
 ]
 
 
@@ -120,4 +126,5 @@ def test_some_seed_fails_when_a_safeguard_is_taken_out(
     take_out: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_out(monkeypatch)
-    assert any(run_seed(seed).broken.startswith(("BrokenPromiseError", "StandstillError")) for seed in range(SEEDS))
+    signs = ("BrokenPromiseError", "StandstillError", "StorageError")
+    assert any(run_seed(seed).broken.startswith(signs) for seed in range(SEEDS))

@@ -23,6 +23,9 @@ _NO_TESTS_COLLECTED = 5
 OWN_FOLDER = {"testbed": 12, "seeded": 5, "fuzz": 3, "pages": 4}
 """Long suites by folder under tests/, with their budgets in minutes; scripts/test leaves them out."""
 
+FILE_BESIDE_FILE = {"seeded"}
+"""Those of them whose files run beside each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -90,12 +93,13 @@ def table(root: Path) -> list[Suite]:
     ]
     for name, budget_min in OWN_FOLDER.items():
         if (root / "tests" / name).is_dir():
-            suites.append(Suite(name, budget_min, (f"tests/{name}",)))
+            beside = side_by_side() if name in FILE_BESIDE_FILE else ()
+            suites.append(Suite(name, budget_min, (f"tests/{name}", *beside)))
     return suites
 
 
 def side_by_side() -> tuple[str, ...]:
-    """Tests that mostly wait for other processes run file beside file, one on each core, on at most four."""
+    """Tests that mostly wait for other processes, or leave cores idle, run file beside file, on at most four cores."""
     return "-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile"
 
 

@@ -156,7 +156,8 @@ class World:
     @property
     def over(self) -> bool:
         """True when nobody could go on with the run, or nobody should."""
-        return self.outcome in ("finished", "aborted") or bool(self.promises.broken)
+        service = self.service  # asked at every step
+        return bool(self.promises.broken) or (service is not None and service.outcome in ("finished", "aborted"))
 
     def run(self) -> None:
         self._start_coordinator()

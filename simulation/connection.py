@@ -4,7 +4,6 @@ It behaves like `transport.mqtt.MqttTransport`: when `Connected` comes, what is 
 every byte that it counts.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,7 +44,8 @@ class Medium:
 
     def contact_s(self, name: str) -> float:
         """The next moment at which a party has contact: now, when it has not lost it."""
-        return max(self.schedule.now_s, self.contact_at_s.get(name, -math.inf))
+        now_s = self.schedule.now_s
+        return max(now_s, self.contact_at_s[name]) if name in self.contact_at_s else now_s
 
 
 class Wire:
@@ -304,9 +304,10 @@ class VirtualTransport:
     def _count_pings(self) -> None:
         """Account for the pings that were due since anything was last sent or received."""
         keep_alive_s = self._medium.keep_alive_s
-        quiet_s = self._medium.schedule.now_s - min(self._last_up_s, self._last_down_s)
-        if quiet_s < keep_alive_s:
+        now_s = self._medium.schedule.now_s
+        if now_s - self._last_up_s < keep_alive_s and now_s - self._last_down_s < keep_alive_s:
             return
+        quiet_s = now_s - min(self._last_up_s, self._last_down_s)
         if self._ready:
             pings = int(quiet_s // keep_alive_s)
             self._traffic.packet_bytes_up += pings * packets.PINGREQ_BYTES

@@ -6,11 +6,13 @@ nothing when the topic was looked for just before.
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
 _REMEMBERED_TOPICS = 1000
+_FEW_TOPICS = 100
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class FilterTree(Generic[T]):
 
     def add(self, topic_filter: str, subscriber: T) -> None:
         """Note a subscription; once more changes nothing."""
-        self._matched.clear()
+        self._forget_what(topic_filter)
         node = self._root
         for level in topic_filter.split("/"):
             node = node.below.setdefault(level, _Node())
@@ -38,8 +40,8 @@ class FilterTree(Generic[T]):
 
     def remove(self, subscriber: T, topic_filters: Iterable[str]) -> None:
         """Forget a subscriber's subscriptions; what stands in the tree for nobody is left, as it does no harm."""
-        self._matched.clear()
         for topic_filter in topic_filters:
+            self._forget_what(topic_filter)
             node = self._root
             for level in topic_filter.split("/"):
                 node = node.below[level]
@@ -54,11 +56,19 @@ class FilterTree(Generic[T]):
             matched = self._matched[topic] = self._find(topic)
         return matched
 
+    def _forget_what(self, topic_filter: str) -> None:
+        """Look again for the topics that a filter selects; with many remembered, for all is quicker."""
+        if len(self._matched) > _FEW_TOPICS:
+            self._matched.clear()
+        for topic in [topic for topic in self._matched if selects(topic_filter, topic)]:
+            del self._matched[topic]
+
     def _find(self, topic: str) -> frozenset[T]:
         nodes = _selecting(self._root, topic.split("/"), wild=_may_be_wild(topic))
         return frozenset(subscriber for node in nodes for subscriber in node.ends)
 
 
+@lru_cache(maxsize=4096)
 def selects(topic_filter: str, topic: str) -> bool:
     """True when this one filter selects the topic."""
     wanted, levels = topic_filter.split("/"), topic.split("/")

@@ -28,7 +28,8 @@ class Schedule:
     def at(self, time_s: float, action: Callable[..., None], *args: Any) -> None:
         """Have `action(*args)` run at `time_s`, or next when that is past."""
         self._scheduled += 1
-        heapq.heappush(self._queue, (max(time_s, self.now_s), self._scheduled, action, args))
+        at_s = time_s if time_s > self.now_s else self.now_s
+        heapq.heappush(self._queue, (at_s, self._scheduled, action, args))
 
     def after(self, delay_s: float, action: Callable[..., None], *args: Any) -> None:
         """Have `action(*args)` run `delay_s` from now."""

@@ -5,6 +5,7 @@ by it; tests/contract holds both against a real broker. Section numbers are thos
 https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html
 """
 
+from functools import lru_cache
 from typing import Final
 
 from transport.ports import Message, SessionSpec
@@ -33,6 +34,7 @@ _EXPIRY_HEAD: Final = b"\5\2"
 """Five bytes of properties, the first of which says message expiry interval."""
 
 
+@lru_cache(maxsize=4096)
 def publish_bytes(topic: str, payload_bytes: int, *, expires: bool) -> int:
     """PUBLISH at QoS 1 (3.3); `expires`: it carries a message expiry interval."""
     properties = _properties_bytes(_EXPIRY_PROPERTY_BYTES if expires else 0)

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.bars import grouped_bars, words_above
 from benchmarks.echo_run import EchoPlan, EchoRun, run_echo
-from benchmarks.overhead import WARM_UP_ROUNDS, agent_cpu_ms, model_blob_bytes
+from benchmarks.overhead import agent_cpu_ms, model_blob_bytes
 from benchmarks.processes import available_memory_mb
 from benchmarks.result import Column, Result, Row, Say
+from benchmarks.stamped_coordinator import WARM_UP_ROUNDS
 from benchmarks.updates import initial_weights
 from coordinator.report.plots import Theme
 from coordinator.summary import num_refused

@@ -15,6 +15,7 @@ from benchmarks.bars import grouped_bars, words_above
 from benchmarks.echo_run import EchoPlan, EchoRun, run_echo
 from benchmarks.floor import floor_of, measure_exchanges
 from benchmarks.result import Column, Result, Row, Say
+from benchmarks.stamped_coordinator import WARM_UP_ROUNDS
 from coordinator.report.plots import Theme
 from learning.models import build_model
 from learning.parameters import get_weights
@@ -22,7 +23,6 @@ from schemas import wire
 from schemas.messages import BlobHeader
 from schemas.weights import Weights, encode
 
-WARM_UP_ROUNDS = 2
 HEIGHT_IN = 5.2
 FLOWER = {
     "what": "Flower 1.41, deployment engine, 5 clients, the same echo workload, same kind of machine, quiet",

@@ -6,7 +6,7 @@ W - B and is part of the next difference, which is error feedback (Seide et al. 
 residual to keep. Without a codec, B is W.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from schemas.codecs import CodecSpec, apply, compress, difference
@@ -33,12 +33,16 @@ class Broadcast:
     packed: Weights | None = None
     base_sha256: str = ""
 
-    def follow(self, weights: Weights, sha256: str, spec: CodecSpec, generator: Generator) -> "Broadcast":
-        """The next one, closer to the global model `weights`, whose digest is `sha256`, by one encoded difference."""
+    def follow(self, weights: Weights, sha256: str, spec: CodecSpec, generator: Callable[[], Generator]) -> "Broadcast":
+        """The next one, closer to the global model `weights`, whose digest is `sha256`, by one encoded difference.
+
+        Args:
+            generator: makes the random numbers, when there is something to be rounded.
+        """
         if spec.is_identity:
             return Broadcast(weights, sha256)
         try:
-            step = compress(difference(weights, self.model), {}, spec, generator)
+            step = compress(difference(weights, self.model), {}, spec, generator())
         except PayloadError:
             # No codec carries infinities. As it is, the model shows everyone that training has diverged.
             return Broadcast(weights, sha256)

@@ -8,6 +8,7 @@ the method of its name. A message from the network never raises: it is refused w
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from coordinator.attendance import Attendance
@@ -352,7 +353,7 @@ class RoundEngine:
         step = self._strategy.step(run.weights, aggregate, run.strategy_state)
         run.weights, run.strategy_state = step.weights, step.state
         sha256 = run.sha256 = digest(run.weights)
-        generator = rounding_generator(plan.seed, open_round.number + 1, COORDINATOR_ID)
+        generator = partial(rounding_generator, plan.seed, open_round.number + 1, COORDINATOR_ID)
         run.broadcast = run.broadcast.follow(run.weights, sha256, self.rules.codecs.down, generator)
 
     def _note_silence(self, open_round: OpenRound, detail: str) -> list[str]:

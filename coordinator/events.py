@@ -211,7 +211,13 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Proceed:
-    """Report back with `Proceeded` once everything before this is done."""
+    """Report back with `Proceeded` once everything before this is done.
+
+    Attributes:
+        hurry: what was said before must not wait for more to be said.
+    """
+
+    hurry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,9 @@ class CoordinatorService:
         match action:
             case Publish():
                 self._publish(action)
-            case Proceed():
+            case Proceed(hurry=hurry):
+                if hurry:
+                    outside.transport.flush()
                 self._handle(Proceeded(outside.transport.traffic.copy()), outside.clock())
             case SaveCheckpoint():
                 self._save_soon(action)

@@ -164,6 +164,9 @@ class VirtualTransport:
         fate = medium.adversary.fate(medium.schedule.now_s)
         wire.carry(message.topic, partial(self._reach_broker, wire, taken, fate))
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def close(self) -> None:
         """Say goodbye behind everything that is on its way."""
         self._closed = True

@@ -6,6 +6,7 @@ the same bytes as in a run over a broker on the same kind of machine with as man
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from coordinator.broadcast import Broadcast
 from coordinator.strategies import Aggregation, make_strategy
@@ -122,7 +123,7 @@ def models(experiment: Experiment, train: Examples) -> Iterator[Weights]:
                 return
         step = strategy.step(weights, broadcast.seen_from(weights, mean.result()), state)
         weights, state = step.weights, step.state
-        generator = rounding_generator(plan.seed, number + 1, COORDINATOR_ID)
+        generator = partial(rounding_generator, plan.seed, number + 1, COORDINATOR_ID)
         broadcast = broadcast.follow(weights, digest(weights), codecs.down, generator)
         yield weights
 

@@ -108,6 +108,9 @@ class WatchedTransport:
             self._promises.on_said(address, message)
         self._transport.publish(message)
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def close(self) -> None:
         """Say goodbye."""
         self._transport.close()

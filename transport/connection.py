@@ -108,6 +108,11 @@ class Connection:
         return self.loss is None and self._paho.has_unread
 
     @property
+    def has_more(self) -> bool:
+        """True when the last read ended before everything that had arrived was taken."""
+        return self.loss is None and not self._paho.drained
+
+    @property
     def settled(self) -> bool:
         """True when everything that was published is acknowledged, and our own acknowledgements are sent."""
         return not self._unacknowledged and not self._outbox and not self._paho.want_write()

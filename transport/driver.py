@@ -47,6 +47,9 @@ class Source(Protocol):
     def take_events(self) -> list[Event]:
         """The events since the last call."""
 
+    def end_turn(self) -> None:
+        """The events were worked off: let leave what was said."""
+
     def close(self, *, goodbye: bool = True) -> None:
         """Let go of everything, bounded in time; without `goodbye` as a crash would, so that the will is published."""
 
@@ -149,6 +152,8 @@ class Loop:
         now = self._clock()
         if not service.finished and service.wake_at_s() <= now.monotonic_s:
             service.on_time(now)
+        for source in party.sources:
+            source.end_turn()
         if service.finished:
             self._retire(party, goodbye=True)
         else:

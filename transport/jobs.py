@@ -72,6 +72,9 @@ class ThreadJobs:
         """The jobs that ended since the last call, in the order in which they ended."""
         return [self._done.popleft() for _ in range(len(self._done))]
 
+    def end_turn(self) -> None:
+        """Nothing is held back."""
+
     def close(self, *, goodbye: bool = True) -> None:
         """Start no further job, and wait for the running one, but not for ever, and not without `goodbye`."""
         self._closed = True
@@ -117,6 +120,9 @@ class InlineJobs:
         """The jobs that ended since the last call."""
         done, self._done = self._done, []
         return done
+
+    def end_turn(self) -> None:
+        """Nothing is held back."""
 
     def close(self, *, goodbye: bool = True) -> None:
         """Nothing to end."""

@@ -62,8 +62,8 @@ class MqttTransport:
     def publish(self, message: Message) -> None:
         """Hand over a message; it is on its way when this returns, unless the broker's window is full.
 
-        In a `driver.Loop` small messages wait for the end of the loop's turn and leave together: each send wakes
-        the broker, which costs more than the message.
+        In a `driver.Loop` small messages wait for the end of the loop's turn, or for `flush`, and leave together:
+        each send wakes the broker, which costs more than the message.
 
         Raises:
             TransportError: the packet is larger than the broker's announced limit.
@@ -127,11 +127,6 @@ class MqttTransport:
         connection = self._connection
         if connection is not None and connection.has_unread:
             self._read(connection)
-        elif connection is not None and self._has_unsent:
-            # What was just read may be answered: let the acknowledgements leave with the answers, in the next turn.
-            self._postponed = bool(self._events) and not self._postponed
-            if not self._postponed:
-                self._write(connection)
         if now_s < self._due_s or self._closed:
             return
         if connection is None:
@@ -149,6 +144,17 @@ class MqttTransport:
         if self._events or self._has_unsent or (self._connection is not None and self._connection.has_unread):
             return -math.inf
         return math.inf if self._closed else self._due_s
+
+    def end_turn(self) -> None:
+        """Send what waits. While there is more to be read, every other turn will do: each send wakes the broker."""
+        self._postponed = self._connection is not None and self._connection.has_more and not self._postponed
+        if not self._postponed:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits now."""
+        if self._has_unsent and self._connection is not None:
+            self._write(self._connection)
 
     def take_events(self) -> list[Event]:
         """What happened since the last call."""
@@ -240,7 +246,7 @@ class MqttTransport:
     def _turn_away(self, selector: selectors.BaseSelector, until_s: float) -> None:
         """A turn whose messages nobody will read: thousands of large ones may still be on their way to us."""
         self._turn(selector, until_s)
-        del self._events[1:]
+        self._events.clear()
 
     def _turn(self, selector: selectors.BaseSelector, until_s: float) -> None:
         now_s = self._clock()
@@ -248,3 +254,4 @@ class MqttTransport:
             self.handle_time(now_s)
         for key, mask in selector.select(max(0.0, min(self.wake_at_s(), until_s) - self._clock())):
             key.data.handle_io(mask)
+        self.flush()

@@ -113,6 +113,9 @@ class Transport(Protocol):
             TransportError: the packet is larger than the broker's announced limit.
         """
 
+    def flush(self) -> None:
+        """What was handed over must not wait for more to be said."""
+
     def close(self) -> None:
         """Say goodbye (the will is not published) after what was handed over has been acknowledged, bounded."""
 

@@ -179,6 +179,7 @@ class RealWorld:
             if transport.wake_at_s() <= now_s:
                 transport.handle_time(now_s)
             peer.events += transport.take_events()
+            transport.end_turn()
 
 
 def _password(user: str) -> str:

@@ -15,6 +15,7 @@ from benchmarks.floor import floor_of
 from benchmarks.machine import describe_machine, in_a_sentence
 from benchmarks.output import as_table, document, new_folder, picture_of, write
 from benchmarks.result import Column, Result
+from benchmarks.stamped_coordinator import WARM_UP_ROUNDS
 from schemas.errors import ConfigError
 
 PNG = b"\x89PNG\r\n"
@@ -107,7 +108,7 @@ def test_overhead_runs_fewer_rounds_with_more_agents() -> None:
     rounds = [settings.rounds_for(agents) for agents in (5, 50, 200, 1000)]
 
     assert rounds == sorted(rounds, reverse=True)
-    assert overhead.Settings(rounds=7).rounds_for(1000) == 7 + overhead.WARM_UP_ROUNDS
+    assert overhead.Settings(rounds=7).rounds_for(1000) == 7 + WARM_UP_ROUNDS
 
 
 def test_floor_counts_blobs_both_ways() -> None:

@@ -39,6 +39,9 @@ class Line:
             raise TransportError("the packet is larger than the broker takes")
         self.sent.append(message)
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -30,6 +30,7 @@ class ScriptedSource:
     script: list[tuple[float, Event]] = field(default_factory=list)
     now_s: float = 0.0
     closed: list[bool] = field(default_factory=list)
+    turns: int = 0
 
     def attach(self, selector: selectors.BaseSelector) -> None:
         """Nothing to watch."""
@@ -47,6 +48,9 @@ class ScriptedSource:
         due = [event for at_s, event in self.script if at_s <= self.now_s]
         self.script = self.script[len(due) :]
         return due
+
+    def end_turn(self) -> None:
+        self.turns += 1
 
     def close(self, *, goodbye: bool = True) -> None:
         self.closed.append(goodbye)

@@ -1,8 +1,9 @@
 """A coordinator's process that notes when each round was recorded and what it had used by then.
 
 The run is `coordinator.run.start`, the same that `coordinator run` calls; what is added looks at two clocks once a
-round, and at three files in /proc now and then: reading those takes as long as an update, and everybody waits. Run as `python -m benchmarks.stamped_coordinator BROKER_PID` with the run's
-configuration as JSON on standard input; prints one JSON object.
+round, and at three files in /proc now and then: reading those takes as long as an update, and everybody waits. Run as
+`python -m benchmarks.stamped_coordinator BROKER_PID` with the run's configuration as JSON on standard input; prints
+one JSON object.
 """
 
 import json

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import PayloadError, Reason
-from schemas.weights import Array, Weights, check_structure
+from schemas.weights import Array, Gathered, Weights, check_structure, vector_of
 
 FRACTION_BITS = 32
 """Floating-point values are rounded onto multiples of 2**-32; integers are summed as they are."""
@@ -74,7 +74,12 @@ class ExactMean:
             TypeError: a tensor is neither float16, float32, float64 nor integer.
         """
         self._layout = {name: _placeholder(name, array) for name, array in reference.items()}
-        self._sums = {name: np.zeros(array.size, np.int64) for name, array in self._layout.items()}
+        self._places = _places(self._layout)
+        # One vector, also where dtypes differ: what belongs to one tensor is a piece of it.
+        self._total = np.zeros(sum(array.size for array in self._layout.values()), np.int64)
+        self._sums = {name: self._total[place] for name, place in self._places.items()}
+        dtypes = {array.dtype for array in self._layout.values()}
+        self._one_dtype = dtypes.pop() if len(dtypes) == 1 else None
         self._bounds = dict.fromkeys(self._layout, 0)
         self._num_examples = 0
         self._num_updates = 0
@@ -111,11 +116,14 @@ class ExactMean:
         magnitudes = _grid_magnitudes(weights) if inspection is None else inspection.grid_magnitudes
         if magnitudes is None:
             raise PayloadError(Reason.NON_FINITE, "some values are infinite or not numbers")
-        flat = {name: weights[name].reshape(-1) for name in self._layout}
-        bounds = {name: num_examples * magnitudes[name] for name in flat}
+        bounds = {name: num_examples * magnitudes[name] for name in self._layout}
         self._book(bounds, num_examples, 1)
-        for name, values in flat.items():
-            self._accumulate(self._sums[name], values, num_examples)
+        vector = vector_of(weights)
+        if vector is not None:
+            self._accumulate(self._total, vector, num_examples)
+            return
+        for name, total in self._sums.items():
+            self._accumulate(total, weights[name].reshape(-1), num_examples)
 
     def merge(self, other: "ExactMean") -> None:
         """Take in everything that `other` holds, or refuse it and change nothing. `other` stays as it is.
@@ -125,8 +133,7 @@ class ExactMean:
         """
         check_structure(other._layout, self._layout)
         self._book(dict(other._bounds), other._num_examples, other._num_updates)
-        for name, total in self._sums.items():
-            np.add(total, other._sums[name], out=total)
+        np.add(self._total, other._total, out=self._total)
 
     def result(self) -> dict[str, Array]:
         """The mean, in the reference's order, shapes and dtypes. More may be added afterwards.
@@ -136,7 +143,14 @@ class ExactMean:
         """
         if not self._num_examples:
             raise ValueError("no update was added: there is no mean")
-        return {name: self._mean(name) for name in self._layout}
+        if self._one_dtype is None:
+            return {
+                name: self._mean(self._sums[name], array.dtype).reshape(array.shape)
+                for name, array in self._layout.items()
+            }
+        vector = self._mean(self._total, self._one_dtype)
+        arrays = {name: vector[self._places[name]].reshape(array.shape) for name, array in self._layout.items()}
+        return Gathered(arrays, vector)
 
     def snapshot(self) -> dict[str, Array]:
         """The whole state as int64 arrays, for a checkpoint or for the next level of a tree."""
@@ -155,7 +169,7 @@ class ExactMean:
         mean = cls(reference)
         check_structure(snapshot, mean.snapshot())
         for name in mean._layout:
-            mean._sums[name] = snapshot[f"sum/{name}"].reshape(-1).copy()
+            mean._sums[name][:] = snapshot[f"sum/{name}"].reshape(-1)
             mean._bounds[name] = int(snapshot[f"bound/{name}"])
         mean._num_examples = int(snapshot["count/examples"])
         mean._num_updates = int(snapshot["count/updates"])
@@ -202,14 +216,13 @@ class ExactMean:
             np.multiply(grid, num_examples, out=grid)
             np.add(out, grid, out=out)
 
-    def _mean(self, name: str) -> Array:
-        layout, total = self._layout[name], self._sums[name]
-        if layout.dtype.kind == "f":
+    def _mean(self, total: npt.NDArray[np.int64], dtype: np.dtype[Any]) -> Array:
+        if dtype.kind == "f":
             mean = np.divide(total, float(self._num_examples))
             mean *= 2.0**-FRACTION_BITS
         else:
             mean = _divide_to_nearest(total, self._num_examples)
-        return mean.astype(layout.dtype).reshape(layout.shape)
+        return mean.astype(dtype)
 
 
 def inspect(weights: Weights, reference: Weights) -> Inspection:
@@ -234,6 +247,15 @@ def _placeholder(name: str, array: Array) -> Array:
     if array.dtype not in _FLOATS and array.dtype.kind not in "iu":
         raise TypeError(f"tensor {name!r} is {array.dtype}: only floats of at most 64 bits and integers have a mean")
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+
+def _places(arrays: Weights) -> dict[str, slice]:
+    """Where each array's values are among all of them, in the order of the names."""
+    places, begin = {}, 0
+    for name in sorted(arrays):
+        places[name] = slice(begin, begin + arrays[name].size)
+        begin += arrays[name].size
+    return places
 
 
 def _blocks(size: int, block_size: int) -> Iterator[slice]:
@@ -281,7 +303,8 @@ def distance(weights: Weights, reference: Weights) -> float:
     In float32 where its range allows. What underflows there is below a tenth of a thousandth of a sum above 1e-20.
     """
     scratch = np.empty(DOT_ELEMENTS, np.float64)
-    floats = {name: base for name, base in reference.items() if base.dtype.kind == "f"}
+    are_floats = all(base.dtype.kind == "f" for base in reference.values())
+    floats = reference if are_floats else {n: base for n, base in reference.items() if base.dtype.kind == "f"}
     with np.errstate(over="ignore", under="ignore"):
         if all(base.dtype == np.float32 for base in floats.values()):
             squares = _squared_distance(weights, floats, scratch.view(np.float32))
@@ -291,6 +314,9 @@ def distance(weights: Weights, reference: Weights) -> float:
 
 
 def _squared_distance(weights: Weights, reference: Weights, scratch: Array) -> float:
+    vectors = vector_of(weights), vector_of(reference)
+    if vectors[0] is not None and vectors[1] is not None:
+        return _sum_of_squares(vectors[0], vectors[1], scratch)
     return sum(
         _sum_of_squares(weights[name].reshape(-1), base.reshape(-1), scratch) for name, base in reference.items()
     )

@@ -99,22 +99,20 @@ class Letters:
             for index in range(first, end)
         ]
 
-    def announcement(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish:
-        """The invitation to a round, to one agent."""
-        address = Address(Kind.ANNOUNCEMENT, agent_id)
-        message = self._announcement(open_round, agent_id, member, round(max(remaining_s, 0.0), 3))
-        member.terms = message.terms or ""
-        payload = self._written(message, "complete", member.minor, lambda: message)
-        return Publish(address, payload, expiry_s=max(1, int(remaining_s)))
-
-    def call(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish | None:
-        """The invitation in fewer bytes, to one agent; None when it must have a complete one."""
+    def invitation(self, open_round: OpenRound, agent_id: str, member: Member, remaining_s: float) -> Publish:
+        """The invitation to one agent, in fewer bytes where it knows the rest."""
         message = self._announcement(open_round, agent_id, member, round(max(remaining_s, 0.0), 3))
         model = message.model
         if model.base is None or model.blob_sha256 is not None or member.terms != message.terms:
-            return None
+            return self._complete(message, agent_id, member, remaining_s)
         payload = self._written(message, "call", member.minor, lambda: _call(message))
         return Publish(Address(Kind.CALL, agent_id), payload, expiry_s=max(1, int(remaining_s)))
+
+    def _complete(self, message: RoundAnnouncement, agent_id: str, member: Member, remaining_s: float) -> Publish:
+        address = Address(Kind.ANNOUNCEMENT, agent_id)
+        member.terms = message.terms or ""
+        payload = self._written(message, "complete", member.minor, lambda: message)
+        return Publish(address, payload, expiry_s=max(1, int(remaining_s)))
 
     def _written(self, message: RoundAnnouncement, form: str, minor: int, make: Callable[[], WireMessage]) -> bytes:
         key = (id(message), form, minor)  # kept as long as what was written for it

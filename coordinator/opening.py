@@ -28,12 +28,11 @@ class Opening:
         selected = self._dispatch.select()
         state.open = self._make(selected)
         state.move(Phase.COLLECTING)
+        self._out.event("round-opened", f"{len(selected)} devices asked")
         self._dispatch.send(selected)
         for agent_id in selected:
             self._out.announce(agent_id)
         self._out.add(Proceed(hurry=True))
-        # Only now, as agents have nothing to do until they are asked.
-        self._out.event("round-opened", f"{len(selected)} devices asked")
 
     def _make(self, selected: list[str]) -> OpenRound:
         state, rules, number = self._state, self._state.rules, self._state.round_number + 1

@@ -48,8 +48,7 @@ class Outbox:
         member, open_round = self.state.members.get(agent_id), self.state.open
         if member is not None and open_round is not None and not member.quarantined:
             remaining_s = open_round.deadline_s - self.state.now_s
-            call = self.letters.call(open_round, agent_id, member, remaining_s)
-            self.add(call or self.letters.announcement(open_round, agent_id, member, remaining_s))
+            self.add(self.letters.invitation(open_round, agent_id, member, remaining_s))
 
     def standing(self, agent_id: str, phase: Any = "waiting", detail: str | None = None) -> None:
         """Tell an agent where the run stands; never of a round that a crash could still open again."""

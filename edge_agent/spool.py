@@ -102,13 +102,12 @@ class Spool:
         Raises:
             StorageError: the disk is full or not writable.
         """
-        run = self._folder / update.run_id
         try:
-            slot = self._slot_of(run)
+            slot = self._slot_of(update.run_id)
             slot.write(self._label(update), update.blob)
             self._syncer.expect(slot)
         except OSError as error:
-            raise StorageError(_complaint("the update", run, error)) from error
+            raise StorageError(_complaint("the update", self._folder / update.run_id, error)) from error
 
     def keep_model(self, run_id: str, model: HeldModel) -> None:
         """Write the model that is held, in place of the one before; not synced, as it can be fetched again.
@@ -159,7 +158,7 @@ class Spool:
 
     def forget_other_runs(self, run_id: str) -> None:
         """Remove everything of other runs."""
-        if self._slot is not None and self._slot.path.parent.name != run_id:
+        if self._slot is not None and self._slot.run_id != run_id:
             self._close_slot()
         for path in self._folder.iterdir():
             if path.is_dir() and path.name != run_id:
@@ -198,12 +197,12 @@ class Spool:
         """Whose update it is, and of what: encoded ones do not say it themselves."""
         return json.dumps([self._agent_id, update.run_id, update.round_number, update.base_sha256]).encode()
 
-    def _slot_of(self, run: Path) -> "_Slot":
-        path = run / _SLOT_NAME
-        if self._slot is None or self._slot.path != path:
+    def _slot_of(self, run_id: str) -> "_Slot":
+        if self._slot is None or self._slot.run_id != run_id:
             self._close_slot()
+            run = self._folder / run_id
             run.mkdir(mode=0o700, exist_ok=True)
-            self._slot = _Slot(path)
+            self._slot = _Slot(run_id, run / _SLOT_NAME)
         return self._slot
 
     def _close_slot(self) -> None:
@@ -216,7 +215,8 @@ class Spool:
 class _Slot:
     """The file whose content is overwritten by every update: a head with lengths and checksum, a label, the blob."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, run_id: str, path: Path) -> None:
+        self.run_id = run_id
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._fd).st_size

@@ -66,6 +66,20 @@ class Address:
 
 
 _PATTERNS: Final = {kind: tuple(kind.value.split("/")) for kind in Kind}
+_FIELDS: Final = {
+    kind: [(at, part[1:-1]) for at, part in enumerate(parts) if part.startswith("{")]
+    for kind, parts in _PATTERNS.items()
+}
+_LITERALS: Final = {
+    num_levels: [
+        (kind, [(at, part) for at, part in enumerate(parts) if not part.startswith("{")])
+        for kind, parts in _PATTERNS.items()
+        if len(parts) == num_levels
+    ]
+    for num_levels in {len(parts) for parts in _PATTERNS.values()}
+}
+"""By number of levels: the kinds, with what their topics have in which place."""
+
 _LIMITS: Final = {"round_number": MAX_ROUND_NUMBER, "index": MAX_CHUNK_INDEX}
 
 
@@ -129,21 +143,20 @@ def _parse(topic: str) -> Address | None:
     if kind is None:
         return None
     values: dict[str, str | int] = {}
-    for pattern, level in zip(_PATTERNS[kind], levels, strict=True):
-        if not pattern.startswith("{"):
-            continue
-        value = _parse_level(pattern[1:-1], level)
+    for at, name in _FIELDS[kind]:
+        value = _parse_level(name, levels[at])
         if value is None:
             return None
-        values[pattern[1:-1]] = value
+        values[name] = value
     return Address(kind, **values)  # type: ignore[arg-type]
 
 
 def _kind_of(levels: list[str]) -> Kind | None:
-    for kind, parts in _PATTERNS.items():
-        if len(parts) == len(levels) and all(
-            p.startswith("{") or p == level for p, level in zip(parts, levels, strict=True)
-        ):
+    for kind, literals in _LITERALS.get(len(levels), ()):
+        for at, part in literals:
+            if levels[at] != part:
+                break
+        else:
             return kind
     return None
 

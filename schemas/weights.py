@@ -7,10 +7,14 @@ its metadata order, and so the blob's hash, differs from call to call. Checking 
 is here too; checking who sent them, and when, is the round engine's.
 """
 
+import contextlib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,10 @@ Weights = Mapping[str, Array]
 
 METADATA_KEY = "federation"
 """The one metadata key; its value is a `BlobHeader` or `ChunkHeader` as JSON."""
+
+_METADATA_HEAD = f'"__metadata__":{{"{METADATA_KEY}":'.encode()
+_METADATA = re.compile(rb"\{" + re.escape(_METADATA_HEAD) + rb'("(?:[^"\\]|\\.)*")\},')
+_KNOWN_HEAD_BYTES = 64 * 1024
 
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_TENSORS = 10_000
@@ -50,6 +58,29 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
+class Gathered(dict[str, Array]):
+    """Arrays of one dtype that lie one after the other in memory, in the order of their names.
+
+    What is done to every value alike can be done to all at once: a tenth of the calls for a small model.
+
+    Attributes:
+        vector: all of them as one.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], vector: Array) -> None:
+        super().__init__(arrays)
+        self.vector = vector
+
+    def __reduce__(self) -> tuple[type[dict[str, Array]], tuple[dict[str, Array]]]:
+        """To another process the arrays go once, and not together."""
+        return dict, (dict(self),)
+
+
+def vector_of(weights: Weights) -> Array | None:
+    """All values as one array, in the order of the names; None where they do not lie like that."""
+    return weights.vector if isinstance(weights, Gathered) else None
+
+
 def encode(weights: Weights, header: bytes = b"") -> bytes:
     """One safetensors blob of the arrays, with `header` (JSON) under the one metadata key.
 
@@ -70,20 +101,10 @@ def segments(weights: Weights, header: bytes = b"") -> list[bytes | memoryview]:
     """
     # Large items first keeps every array aligned, as the reference implementation does.
     names = sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name))
-    entries: dict[str, Any] = {}
-    if header:
-        entries["__metadata__"] = {METADATA_KEY: header.decode()}
     arrays = [_as_written(weights[name]) for name in names]
-    offset = 0
-    for name, array in zip(names, arrays, strict=True):
-        end = offset + array.nbytes
-        entries[name] = {
-            "dtype": _dtype_name(name, array),
-            "shape": list(array.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    head = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    described = _describe(tuple((name, array.dtype, array.shape) for name, array in zip(names, arrays, strict=True)))
+    metadata = _METADATA_HEAD + json.dumps(header.decode(), ensure_ascii=False).encode() + b"}" if header else b""
+    head = b"{" + metadata + (b"," if metadata and described else b"") + described + b"}"
     head += b" " * (-len(head) % 8)
     data = (array.reshape(-1).view(np.uint8).data for array in arrays)
     return [len(head).to_bytes(8, "little"), head, *data]
@@ -105,9 +126,8 @@ def decode(blob: bytes | memoryview) -> tuple[bytes, dict[str, Array]]:
         raise PayloadError(Reason.TOO_LARGE, f"safetensors header of {head_bytes} bytes declared")
     if 8 + head_bytes > len(view):
         raise PayloadError(Reason.MALFORMED, "the safetensors header is cut off")
-    entries = _parse_head(bytes(view[8 : 8 + head_bytes]))
-    header = _metadata(entries.pop("__metadata__", None))
-    return header, _views(entries, view[8 + head_bytes :])
+    header, layout = _read_head(bytes(view[8 : 8 + head_bytes]))
+    return header, _views(layout, view[8 + head_bytes :])
 
 
 def decode_header(blob: bytes | memoryview) -> bytes:
@@ -125,7 +145,7 @@ def digest(weights: Weights) -> str:
     for name in sorted(weights):
         array = _as_written(weights[name])
         shape = ",".join(str(size) for size in array.shape)
-        sha.update(f"{name}|{_dtype_name(name, array)}|{shape}\n".encode())
+        sha.update(f"{name}|{_dtype_name(name, array.dtype)}|{shape}\n".encode())
         sha.update(array.reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
 
@@ -153,17 +173,67 @@ def check_structure(weights: Weights, reference: Weights) -> None:
             raise PayloadError(Reason.WRONG_DTYPE, f"{name}: {array.dtype}, expected {expected.dtype}"[:300])
 
 
+@lru_cache(maxsize=16)
+def _describe(tensors: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> bytes:
+    """The tensors' members of a header, in the order of the data. A run has one model, so this is always the same."""
+    entries: dict[str, Any] = {}
+    offset = 0
+    for name, dtype, shape in tensors:
+        end = offset + math.prod(shape) * dtype.itemsize
+        entries[name] = {"dtype": _dtype_name(name, dtype), "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()[1:-1]
+
+
 def _as_written(array: Array) -> Array:
     """Little-endian and in C order: the array itself when it is already."""
     # Not ascontiguousarray, which would turn 0-d counters into 1-d ones.
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _dtype_name(name: str, array: Array) -> str:
+def _dtype_name(name: str, dtype: np.dtype[Any]) -> str:
     try:
-        return _NAMES[array.dtype]
+        return _NAMES[dtype]
     except KeyError:
-        raise ValueError(f"tensor {name!r} has dtype {array.dtype}, which safetensors cannot carry here") from None
+        raise ValueError(f"tensor {name!r} has dtype {dtype}, which safetensors cannot carry here") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where in the data which tensor lies, without gaps and overlaps; `num_bytes` long.
+
+    Attributes:
+        one_dtype: that of all tensors, when they lie in the order of their names; otherwise None.
+    """
+
+    places: tuple[tuple[str, np.dtype[Any], tuple[int, ...], int, int], ...]
+    num_bytes: int
+    one_dtype: np.dtype[Any] | None
+
+
+def _read_head(head: bytes) -> tuple[bytes, _Layout]:
+    """Our header and the tensors' layout.
+
+    All updates of a run have the same layout, which is known after the first. That is only looked for where our own
+    metadata comes first, as it does in what we write, and only in what is valid without it.
+    """
+    own = _METADATA.match(head) if len(head) <= _KNOWN_HEAD_BYTES else None
+    if own is not None:
+        with contextlib.suppress(ValueError, PayloadError):
+            text: str = pydantic_core.from_json(own[1])
+            return text.encode("utf-8", "replace"), _known_layout(head[own.end() :])
+    entries = _parse_head(head)
+    header = _metadata(entries.pop("__metadata__", None))
+    return header, _layout_of(entries)
+
+
+@lru_cache(maxsize=64)
+def _known_layout(rest: bytes) -> _Layout:
+    """The layout in a header without the brace at its beginning and its metadata; ValueError if it is none."""
+    entries = _parse_head(b"{" + rest)
+    if not entries or "__metadata__" in entries:
+        raise ValueError("not the rest of a header")
+    return _layout_of(entries)
 
 
 def _parse_head(head: bytes) -> dict[str, Any]:
@@ -187,23 +257,32 @@ def _metadata(metadata: object) -> bytes:
     return header.encode("utf-8", "replace")
 
 
-def _views(entries: dict[str, Any], data: memoryview) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in entries.items():
-        dtype, shape, begin, end = _entry(name, entry)
-        if end > len(data):
-            raise PayloadError(Reason.MALFORMED, f"tensor {name!r} lies beyond the end of the blob"[:300])
-        spans.append((begin, end))
-        arrays[name] = np.frombuffer(data[begin:end], dtype=dtype).reshape(shape)
+def _layout_of(entries: dict[str, Any]) -> _Layout:
+    places = tuple((name, *_entry(name, entry)) for name, entry in entries.items())
     covered = 0
-    for begin, end in sorted(spans):
+    for begin, end in sorted(place[3:] for place in places):
         if begin != covered:
             raise PayloadError(Reason.MALFORMED, "safetensors data has a gap or an overlap")
         covered = end
-    if covered != len(data):
-        raise PayloadError(Reason.MALFORMED, f"{len(data) - covered} bytes belong to no tensor")
-    return arrays
+    dtypes = {place[1] for place in places}
+    in_order = [place[0] for place in sorted(places, key=lambda place: place[3:])] == sorted(entries)
+    return _Layout(places, covered, dtypes.pop() if len(dtypes) == 1 and in_order else None)
+
+
+def _views(layout: _Layout, data: memoryview) -> dict[str, Array]:
+    if layout.num_bytes > len(data):
+        beyond = next(name for name, _, _, _, end in layout.places if end > len(data))
+        raise PayloadError(Reason.MALFORMED, f"tensor {beyond!r} lies beyond the end of the blob"[:300])
+    if layout.num_bytes < len(data):
+        raise PayloadError(Reason.MALFORMED, f"{len(data) - layout.num_bytes} bytes belong to no tensor")
+    if layout.one_dtype is None:
+        return {
+            name: np.frombuffer(data[begin:end], dtype=dtype).reshape(shape)
+            for name, dtype, shape, begin, end in layout.places
+        }
+    vector, size = np.frombuffer(data, dtype=layout.one_dtype), layout.one_dtype.itemsize
+    arrays = {name: vector[begin // size : end // size].reshape(shape) for name, _, shape, begin, end in layout.places}
+    return Gathered(arrays, vector)
 
 
 def _entry(name: str, entry: object) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:

@@ -53,10 +53,17 @@ def decode(payload: bytes | memoryview, kind: type[M]) -> Decoded[M]:
     Raises:
         PayloadError: too-large, malformed, unsupported-version or unexpected-field.
     """
+    text = _limited(payload)
+    return _decode(text, _parse_object(text), kind)
+
+
+def _limited(payload: bytes | memoryview) -> bytes:
     if len(payload) > MAX_JSON_BYTES:
         raise PayloadError(Reason.TOO_LARGE, f"{len(payload)} bytes of JSON, at most {MAX_JSON_BYTES} are read")
-    text = bytes(payload)
-    body = _parse_object(text)
+    return bytes(payload)
+
+
+def _decode(text: bytes, body: dict[str, Any], kind: type[M]) -> Decoded[M]:
     version = _version_of(body)
     ignored = 0
     if version.minor > CURRENT.minor:
@@ -77,9 +84,11 @@ def decode_header(payload: bytes | memoryview) -> Decoded[BlobHeader] | Decoded[
     Raises:
         PayloadError: as `decode`.
     """
-    if len(payload) <= MAX_JSON_BYTES and _parse_object(bytes(payload)).get("kind") == "difference":
-        return decode(payload, DifferenceHeader)
-    return decode(payload, BlobHeader)
+    text = _limited(payload)
+    body = _parse_object(text)
+    if body.get("kind") == "difference":
+        return _decode(text, body, DifferenceHeader)
+    return _decode(text, body, BlobHeader)
 
 
 def decode_report(payload: bytes | memoryview) -> Decoded[AgentReport]:
@@ -88,9 +97,11 @@ def decode_report(payload: bytes | memoryview) -> Decoded[AgentReport]:
     Raises:
         PayloadError: as `decode`.
     """
-    if len(payload) > MAX_JSON_BYTES or "values" not in _parse_object(bytes(payload)):
-        return decode(payload, AgentReport)
-    brief = decode(payload, BriefReport)
+    text = _limited(payload)
+    body = _parse_object(text)
+    if "values" not in body:
+        return _decode(text, body, AgentReport)
+    brief = _decode(text, body, BriefReport)
     try:
         return Decoded(brief.message.report, brief.version, brief.ignored_fields)
     except (ValidationError, ValueError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Self
 from unittest import mock
 
-CALLS = ("mkdir", "open", "write", "pwrite", "pwritev", "ftruncate", "fsync", "replace", "close")
+CALLS = ("mkdir", "open", "write", "pwrite", "pwritev", "writev", "ftruncate", "fsync", "replace", "close")
 
 
 def survive_every_kill(write: Callable[[], object], check: Callable[[], object]) -> int:
@@ -64,7 +64,7 @@ class _Deadly:
             if self._left == 0:
                 if name in ("write", "pwrite"):
                     real(args[0], args[1][: len(args[1]) // 2], *args[2:])
-                elif name == "pwritev":
+                elif name in ("pwritev", "writev"):
                     whole = b"".join(args[1])
                     real(args[0], [whole[: len(whole) // 2]], *args[2:])
                 os.kill(os.getpid(), signal.SIGKILL)

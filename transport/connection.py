@@ -8,10 +8,11 @@ import logging
 import selectors
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -23,10 +24,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from schemas.errors import TransportError
 from schemas.measures import Traffic
 from transport.address import BrokerAddress, explain
+from transport.large_packets import LargePublish, publish_places
 from transport.packets import MAX_PACKET_BYTES, message_bytes, publish_head
 from transport.ports import Connected, Disconnected, Event, Message, Received, SessionSpec
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _SESSION_TAKEN_OVER: Final = 0x8E
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
@@ -34,6 +39,8 @@ _SMALL_READ_BYTES: Final = 4096
 _LARGE_READ_BYTES: Final = 256 * 1024
 
 _JOINED_BYTES: Final = 256 * 1024
+_QOS: Final = 0x06  # in the first byte of a PUBLISH
+_PUBACK_HEAD: Final = bytes([PacketTypes.PUBACK << 4, 2])
 _PAHO_ACTS_ON: Final = (PacketTypes.DISCONNECT << 4,)  # when it has sent one
 
 BATCH_BYTES: Final = 256 * 1024
@@ -203,7 +210,7 @@ class Connection:
         else:
             self.end(f"{self._broker} closed the connection")
 
-    def _deliver(self, topic: str, payload: bytes, retain: bool) -> None:
+    def _deliver(self, topic: str, payload: bytes | memoryview, retain: bool) -> None:
         self._traffic.payload_bytes_down += len(payload)
         received = Received(Message(topic, payload, retain))
         (self._events if self.ready else self._early).append(received)
@@ -238,7 +245,7 @@ class _Paho(Client):
         self,
         party: Party,
         traffic: Traffic,
-        deliver: Callable[[str, bytes, bool], None],
+        deliver: Callable[[str, bytes | memoryview, bool], None],
         acknowledge: Callable[[int, int], None],
     ) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, party.session.name, protocol=MQTTProtocolVersion.MQTTv5)
@@ -248,6 +255,7 @@ class _Paho(Client):
         self._traffic = traffic
         self._deliver, self._acknowledge = deliver, acknowledge
         self._small_read, self._small_read_at = b"", 0
+        self._large: LargePublish | None = None
         self.connect_timeout = party.connect_timeout_s
         self.max_inflight_messages = 0  # the window is ours: paho does not ask for the broker's Receive Maximum
         self.username, self.password = party.broker.username, party.broker.password
@@ -285,9 +293,12 @@ class _Paho(Client):
         broker ends the connection because of it. It would also take 50 us to encode the head.
         """
         packet_id: int = self._mid_generate()
-        self._packet_queue(PacketTypes.PUBLISH << 4, publish_head(message, packet_id), packet_id, 1)
-        if len(message.payload):
-            self._packet_queue(PacketTypes.PUBLISH << 4, bytes(message.payload), packet_id, 1)
+        head, payload = publish_head(message, packet_id), bytes(message.payload)
+        if len(payload) <= _SMALL_READ_BYTES:
+            head, payload = head + payload, b""
+        self._packet_queue(PacketTypes.PUBLISH << 4, head, packet_id, 1)
+        if payload:
+            self._packet_queue(PacketTypes.PUBLISH << 4, payload, packet_id, 1)
         return packet_id
 
     def join_packets(self) -> None:
@@ -325,20 +336,42 @@ class _Paho(Client):
         return data
 
     def _receive(self, bufsize: int) -> bytes:
+        data = self._noting(super()._sock_recv, bufsize)
+        self._note_received(len(data), bufsize)
+        return data
+
+    def _receive_into(self, place: memoryview) -> int:
+        count = self._noting(self._fill, place)
+        self._note_received(count, len(place))
+        return count
+
+    def _fill(self, place: memoryview) -> int:
+        """As paho's `_sock_recv`, into `place`."""
+        if self._sock is None:
+            raise ConnectionError("the socket is closed")
         try:
-            data = super()._sock_recv(bufsize)
+            return cast("socket.socket", self._sock).recv_into(place)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+
+    def _noting(self, receive: Callable[[T], R], argument: T) -> R:
+        """Receive, and keep in mind why that failed."""
+        try:
+            return receive(argument)
         except BlockingIOError:
             self._socket_drained = True
             raise
         except OSError as error:
             self.error = error
             raise
-        self._socket_drained = len(data) < bufsize
-        self._traffic.packet_bytes_down += len(data)
+
+    def _note_received(self, count: int, asked: int) -> None:
+        self._socket_drained = count < asked
+        self._last_bytes_received = time.monotonic()
+        self._traffic.packet_bytes_down += count
         # Any byte proves that the broker lives. Without this, a PINGRESP that waits behind a large message on a
         # slow line counts as missing.
         self._ping_t = 0.0
-        return data
 
     def _sock_send(self, buf: bytes | bytearray) -> int:
         try:
@@ -376,43 +409,78 @@ class _Paho(Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _packet_read(self) -> MQTTErrorCode:
-        """Take a small packet that was read already as a whole; paho itself takes its head byte by byte."""
-        if self._in_packet["command"] == 0:
-            if self._small_read_at == len(self._small_read):
-                try:
+        """Work off what was read already, as far as it is small, and read the rest in place; paho does neither."""
+        if self._large is None and self._in_packet["command"] == 0:
+            try:
+                if self._small_read_at == len(self._small_read):
                     self._small_read, self._small_read_at = self._receive(_SMALL_READ_BYTES), 0
-                except BlockingIOError:
-                    return MQTTErrorCode.MQTT_ERR_AGAIN
-                except OSError:
-                    return MQTTErrorCode.MQTT_ERR_CONN_LOST
-                if not self._small_read:
-                    return MQTTErrorCode.MQTT_ERR_CONN_LOST
-            place = _small_packet(self._small_read, self._small_read_at)
-            if place is not None:
-                begin, end = place
-                self._in_packet["command"] = self._small_read[self._small_read_at]
-                self._in_packet["have_remaining"] = 1
-                self._in_packet["remaining_length"] = end - begin
-                self._in_packet["packet"] = bytearray(self._small_read[begin:end])
-                self._small_read_at = end
+                    if not self._small_read:
+                        return MQTTErrorCode.MQTT_ERR_CONN_LOST
+                self._take_small_packets()
+            except BlockingIOError:
+                return MQTTErrorCode.MQTT_ERR_AGAIN
+            except OSError:
+                return MQTTErrorCode.MQTT_ERR_CONN_LOST
+            except MalformedPacket:
+                return MQTTErrorCode.MQTT_ERR_PROTOCOL
+            if self._small_read_at == len(self._small_read):
+                return MQTTErrorCode.MQTT_ERR_AGAIN
+            self._large = LargePublish.begin(self._small_read, self._small_read_at)
+        return super()._packet_read() if self._large is None else self._read_large(self._large)
+
+    def _take_small_packets(self) -> None:
+        """Take the next PUBLISH and PUBACK packets, all kinds that come often, until one is not there as a whole."""
+        data = self._small_read
+        while (place := _small_packet(data, self._small_read_at)) is not None:
+            command, (begin, end) = data[self._small_read_at], place
+            if command >> 4 == PacketTypes.PUBLISH:
+                self._take_publish(data[begin:end], command)
+            elif command >> 4 == PacketTypes.PUBACK and end - begin >= 2:
+                self._acknowledge(
+                    int.from_bytes(data[begin : begin + 2], "big"), data[begin + 2] if end - begin > 2 else 0
+                )
+            else:
+                return
+            self._small_read_at = end
+
+    def _read_large(self, large: LargePublish) -> MQTTErrorCode:
+        """Read straight into the packet's place, and have paho work it off when it is complete."""
+        self._small_read_at = len(self._small_read)
+        try:
+            count = self._receive_into(large.missing[:_LARGE_READ_BYTES])
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        if not count:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        large.fill(count)
+        if large.missing:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        self._large = None
+        self._in_packet["command"] = large.command
+        self._in_packet["have_remaining"] = 1
+        self._in_packet["remaining_length"] = len(large.packet)
+        self._in_packet["packet"] = cast(bytearray, large.packet)  # it is only read
         return super()._packet_read()
 
     def _handle_publish(self) -> MQTTErrorCode:
         # paho's own copies the payload four times and builds a table of all properties that exist.
-        packet = self._in_packet["packet"]
-        qos = self._in_packet["command"] >> 1 & 3
+        self._take_publish(self._in_packet["packet"], self._in_packet["command"])
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _take_publish(self, packet: bytes | bytearray | memoryview, command: int) -> None:
         try:
-            topic_end = 2 + int.from_bytes(packet[:2], "big")
-            properties_at = topic_end + (2 if qos else 0)
-            properties_bytes, at = _read_varint(packet, properties_at)
-            topic = packet[2:topic_end].decode()
+            topic_end, payload_at = publish_places(packet, command)
+            topic = bytes(packet[2:topic_end]).decode()
         except (IndexError, UnicodeDecodeError) as error:
             raise MalformedPacket(str(error)) from error
-        payload = bytes(memoryview(packet)[at + properties_bytes :])
-        self._deliver(topic, payload, bool(self._in_packet["command"] & 1))
-        if qos == 0:
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
-        return self._send_puback(int.from_bytes(packet[topic_end:properties_at], "big"))
+        payload = memoryview(packet)[payload_at:].toreadonly()
+        # Large payloads stay where they were read to.
+        self._deliver(topic, payload if isinstance(packet, memoryview) else bytes(payload), bool(command & 1))
+        if command & _QOS:
+            acknowledgement = _PUBACK_HEAD + packet[topic_end : topic_end + 2]
+            self._packet_queue(PacketTypes.PUBACK << 4, acknowledgement, 0, 1)
 
     def _handle_pubackcomp(self, cmd: str) -> MQTTErrorCode:
         packet = self._in_packet["packet"]
@@ -449,18 +517,6 @@ def _small_packet(data: bytes, at: int) -> tuple[int, int] | None:
         begin += 1
     end = begin + length
     return (begin, end) if end <= len(data) else None
-
-
-def _read_varint(packet: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The variable byte integer at `at`, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = packet[at]
-        value |= (byte & 127) << shift
-        at += 1
-        if byte < 128:
-            return value, at
-        shift += 7
 
 
 def _properties(packet_type: int, **values: int) -> Properties:

@@ -28,8 +28,8 @@ def test_status_is_written_in_minor_zero() -> None:
 
 def test_announcement_is_personal() -> None:
     letters, round_ = Letters(RULES), opened("a", "b")
-    first = letters.announcement(round_, "a", Member(last_accepted_round=3, recorded_reports=(2, 3)), 12.5)
-    second = letters.announcement(round_, "b", Member(), 12.5)
+    first = letters.invitation(round_, "a", Member(last_accepted_round=3, recorded_reports=(2, 3)), 12.5)
+    second = letters.invitation(round_, "b", Member(), 12.5)
     read = [wire.decode(letter.payload, RoundAnnouncement).message for letter in (first, second)]
     assert [(m.last_accepted_round, m.recorded_reports) for m in read] == [(3, (2,)), (0, ())]
     assert [m.deadline_s for m in read] == [12.5, 12.5]
@@ -39,15 +39,15 @@ def test_announcement_is_personal() -> None:
 def test_report_of_the_round_before_makes_no_difference_to_the_announcement() -> None:
     round_ = opened("a")
     early, late = (Member(last_accepted_round=3, recorded_reports=recorded) for recorded in ((1, 2, 3), (1, 2)))
-    payloads = [Letters(RULES).announcement(round_, "a", member, 12.5).payload for member in (early, late)]
+    payloads = [Letters(RULES).invitation(round_, "a", member, 12.5).payload for member in (early, late)]
     assert payloads[0] == payloads[1]
 
 
 def test_announcement_is_written_anew_when_the_minor_changes() -> None:
     letters, round_, member = Letters(RULES), opened("a"), Member(minor=CURRENT.minor)
-    before = letters.announcement(round_, "a", member, 5.0).payload
-    assert letters.announcement(round_, "b", member, 5.0).payload is before
-    assert b'"v":"1.0"' in bytes(letters.announcement(round_, "a", Member(minor=0), 5.0).payload)
+    before = letters.invitation(round_, "a", member, 5.0).payload
+    assert letters.invitation(round_, "b", member, 5.0).payload is before
+    assert b'"v":"1.0"' in bytes(letters.invitation(round_, "a", Member(minor=0), 5.0).payload)
 
 
 def test_standing_says_what_counted_for_this_agent() -> None:

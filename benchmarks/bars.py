@@ -22,7 +22,7 @@ def grouped_bars(
     # A single group would fill the picture.
     axes.set_xlim(-0.8, max(len(rows) - 0.2, 1.2))
     axes.margins(y=0.35)
-    axes.legend(loc="upper left", ncols=len(series))
+    axes.legend(loc="upper left", ncols=len(series) if len(series) < 4 else 2)
 
 
 def words_above(axes: Any, rows: Sequence[Row], key: str, words: Sequence[str], factor: float = 1.0) -> None:

@@ -1,8 +1,9 @@
 """A process of agents that train nothing: each returns the model with one value changed. For load and overhead.
 
 Everything but the training is the real agent: engine, service, connection, state on disk. Run as
-`python -m benchmarks.echo_agents PORT FOLDER ID...`. The first line on standard input is a JSON object of passwords;
-every further line is answered with one JSON line of what the process has used so far. SIGTERM ends it.
+`python -m benchmarks.echo_agents PORT FOLDER [--tls CERTIFICATES] ID...`. The first line on standard input is a JSON
+object of passwords; every further line is answered with one JSON line of what the process has used so far. SIGTERM
+ends it.
 """
 
 import json
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.processes import peak_rss_mb, tcp_bytes_to
+from benchmarks.certificates import files_of
+from benchmarks.processes import peak_rss_mb, ports_to, tcp_bytes_to
 from edge_agent.engine import ParticipantEngine
 from edge_agent.events import StartTraining, TrainingFinished
 from edge_agent.service import AgentService, Outside
@@ -104,8 +106,9 @@ class NotedAgent(AgentService):
 class EchoAgents:
     """All agents of this process, on one thread."""
 
-    def __init__(self, port: int, folder: Path, passwords: Mapping[str, str]) -> None:
+    def __init__(self, port: int, folder: Path, passwords: Mapping[str, str], tls_folder: Path | None = None) -> None:
         self._port = port
+        self._tls_folder = tls_folder
         self._loop = Loop()
         self._trainer = EchoTrainer()
         self._connections = Connections()
@@ -131,14 +134,16 @@ class EchoAgents:
             "packet_bytes_down": sum(t.packet_bytes_down for t in traffic),
             "tcp_bytes_up": tcp.acked,
             "tcp_bytes_down": tcp.received,
+            "ports": ports_to(self._port),
         }
 
     def _add(self, folder: Path, agent_id: str, password: str) -> MqttTransport:
+        tls = files_of(self._tls_folder, agent_id) if self._tls_folder is not None else None
         topics, instance, jobs = Topics(), secrets.token_hex(6), InlineJobs()
         gone = wire.encode(AgentStatus(state="offline", instance=instance))
         will = Message(topics.build(Address(Kind.STATUS, agent_id)), gone, retain=True)
         session = SessionSpec(agent_id, tuple(topics.agent_filters(agent_id)), will)
-        transport = MqttTransport(session, BrokerAddress("127.0.0.1", self._port, agent_id, password))
+        transport = MqttTransport(session, BrokerAddress("127.0.0.1", self._port, agent_id, password, tls))
         spool = Spool(folder / agent_id, agent_id)
         outside = Outside(topics, agent_id, transport, jobs, spool, self._trainer)
         engine = ParticipantEngine(agent_id, instance, ended=spool.note_start(instance))
@@ -156,8 +161,11 @@ def _answer_questions(agents: EchoAgents) -> None:
 def main() -> None:
     """Entry point of the process."""
     port, folder, names = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    tls_folder = None
+    if names[0] == "--tls":
+        tls_folder, names = Path(names[1]), names[2:]
     passwords = json.loads(sys.stdin.readline())
-    agents = EchoAgents(port, folder, {name: passwords[name] for name in names})
+    agents = EchoAgents(port, folder, {name: passwords[name] for name in names}, tls_folder)
     threading.Thread(target=_answer_questions, args=(agents,), daemon=True).start()
     agents.run()
 

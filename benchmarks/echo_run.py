@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.broker_counts import BrokerCounts, read_counts
+from benchmarks.certificates import make_certificates
 from benchmarks.processes import peak_rss_mb
 from benchmarks.result import Say
 from coordinator.checkpoints import saved_rounds
@@ -50,6 +51,7 @@ class EchoPlan:
         model_bytes: of one blob: the broker's limits follow from it.
         agents_per_process: up to `AGENTS_PER_PROCESS` agents have a process each, when not given.
         limit_s: the run fails when it takes longer.
+        over_tls: agents connect with certificates; the coordinator as ever.
     """
 
     num_agents: int
@@ -58,6 +60,7 @@ class EchoPlan:
     model_bytes: int
     agents_per_process: int | None = None
     limit_s: float = 900.0
+    over_tls: bool = False
 
     @property
     def limits(self) -> BrokerLimits:
@@ -78,12 +81,14 @@ class EchoRun:
 
     Attributes:
         stamps: for each round, when it was on disk and what coordinator and broker had used by then.
+        port: of the broker, that the agents connected to.
         agents: what each agents' process had used at the end, see `echo_agents`.
         rounds, reports: the run's records.
         coordinator_rss_mb, broker_rss_mb: peaks.
         broker: what the broker counted, see `BrokerCounts`.
     """
 
+    port: int
     stamps: list[dict[str, Any]]
     agents: list[dict[str, Any]]
     rounds: list[RoundRecord]
@@ -93,11 +98,14 @@ class EchoRun:
     broker: BrokerCounts
 
 
-def run_echo(folder: Path, plan: EchoPlan, say: Say = lambda _text: None) -> EchoRun:
+def run_echo(
+    folder: Path, plan: EchoPlan, say: Say = lambda _text: None, at_end: Callable[[], None] = lambda: None
+) -> EchoRun:
     """Run rounds with echo agents; the files of the run lie below `folder` while it goes on.
 
     Args:
         say: is told now and then how far it is.
+        at_end: is called when the agents have said what they used, and are still connected.
 
     Raises:
         FederationError: something is missing on this machine, or a process failed.
@@ -108,15 +116,18 @@ def run_echo(folder: Path, plan: EchoPlan, say: Say = lambda _text: None) -> Ech
     with tempfile.TemporaryDirectory(dir=folder, prefix="echo-") as scratch:
         home = Path(scratch)
         settings = BrokerSettings(limits=plan.limits, sys_interval_s=SYS_INTERVAL_S)
-        with PrivateBroker(home / "broker", passwords, limits=plan.limits, settings=settings) as broker:
+        tls = make_certificates(home / "tls", names) if plan.over_tls else None
+        with PrivateBroker(home / "broker", passwords, limits=plan.limits, settings=settings, tls=tls) as broker:
             user = broker_section(home, COORDINATOR_ID, broker.port, passwords[COORDINATOR_ID])
-            with _agents(broker.port, home, passwords, plan, say) as agents:
+            with _agents(broker.tls_port or broker.port, home, passwords, plan, say) as agents:
                 printed = _coordinate(_run_options(home, plan, user), broker.pid, plan.limit_s, say)
                 used = [_ask(process) for process in agents]
+                at_end()
                 counts = read_counts(BrokerAddress(broker.host, broker.port, MONITOR_ID, passwords[MONITOR_ID]))
-            broker_rss_mb = peak_rss_mb(broker.pid)
+            broker_rss_mb, port = peak_rss_mb(broker.pid), broker.tls_port or broker.port
         records = RunFolder.open(home, "echo").records()
     return EchoRun(
+        port=port,
         stamps=printed["rounds"],
         agents=used,
         rounds=rounds_of(records),
@@ -190,7 +201,8 @@ def _agents(
                 _wait_until_connected(processes[-_CONNECTING_AT_ONCE], plan.limit_s)
                 connected = sum(len(done) for done in plan.groups[: len(processes) - _CONNECTING_AT_ONCE + 1])
                 say(f"{connected:,} of {plan.num_agents:,} agents are connected")
-            command = [sys.executable, "-m", "benchmarks.echo_agents", str(port), str(home / "agents"), *group]
+            tls = ["--tls", str(home / "tls")] if plan.over_tls else []
+            command = [sys.executable, "-m", "benchmarks.echo_agents", str(port), str(home / "agents"), *tls, *group]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.append(process)
             _tell(process, json.dumps({name: passwords[name] for name in group}))

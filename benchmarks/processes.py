@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,11 @@ def _memory_mb(pid: int | str, field: str) -> float:
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
+def ports_to(port: int) -> list[int]:
+    """Our own ends of this process's connections to a port on loopback."""
+    return [connection.getsockname()[1] for connection in _connections_to(port)]
+
+
 class TcpBytes(NamedTuple):
     """Payload bytes of TCP connections as the kernel counts them, without retransmissions: `ss -ti` shows the same.
 
@@ -57,14 +63,19 @@ class TcpBytes(NamedTuple):
 def tcp_bytes_to(port: int) -> TcpBytes:
     """The bytes on all of this process's connections to a port on loopback."""
     acked = received = 0
+    for connection in _connections_to(port):
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        one_acked, one_received = struct.unpack_from("=QQ", info, _BYTES_ACKED_AT)
+        # The acknowledgement of our SYN counts as a byte.
+        acked, received = acked + one_acked - 1, received + one_received
+    return TcpBytes(acked, received)
+
+
+def _connections_to(port: int) -> Iterator[socket.socket]:
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             if not str(entry.readlink()).startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(entry.name))) as connection:
                 if connection.family == socket.AF_INET and connection.getpeername()[1] == port:
-                    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-                    one_acked, one_received = struct.unpack_from("=QQ", info, _BYTES_ACKED_AT)
-                    # The acknowledgement of our SYN counts as a byte.
-                    acked, received = acked + one_acked - 1, received + one_received
-    return TcpBytes(acked, received)
+                    yield connection

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.capture import may_capture
+
 pytestmark = pytest.mark.timeout(180)
 
 ROW_FIELDS = {
@@ -73,9 +75,18 @@ def test_our_count_of_packet_bytes_agrees_with_the_kernels(mosquitto_program: st
     assert mosquitto_program
     document = bench(tmp_path, "wire", "--agents", "2", "--rounds", "3")
 
-    for row in document["rows"]:
+    plain, over_tls = document["rows"][:2], document["rows"][2:]
+    for row in plain:
         assert row["tcp_bytes"] > 3 * 2 * 180_000
         assert abs(row["difference"]) < 0.01
+    for row in over_tls:
+        assert 0.001 < row["tls_adds"] < 0.02
+    if may_capture():
+        for row in document["rows"]:
+            assert row["packets_lost_by_the_capture"] == 0
+            assert row["captured_tcp_bytes"] == pytest.approx(row["tcp_bytes"], rel=0.01)
+            # At least 52 bytes of headers for at most 1,448 of payload; and packets that only acknowledge.
+            assert 52 / 1448 < row["ip_adds"] < 0.1
 
 
 def test_unreadable_numbers_are_refused_in_one_line(tmp_path: Path) -> None:

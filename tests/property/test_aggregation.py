@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coordinator.aggregation import BLOCK_ELEMENTS, ExactMean, inspect
 from schemas.errors import PayloadError, Reason
-from schemas.weights import Array
+from schemas.weights import Array, decode, encode, vector_of
 
 Update = tuple[dict[str, Array], int]
 
@@ -50,6 +50,20 @@ def test_any_tree_of_partial_sums_equals_the_flat_sum(updates: list[Update], dat
         left = nodes.pop(data.draw(st.integers(0, len(nodes) - 1)))
         nodes[data.draw(st.integers(0, len(nodes) - 1))].merge(left)
     assert state(nodes[0]) == state(total(updates))
+
+
+@given(
+    st.lists(st.tuples(st.fixed_dictionaries({"w": FLOAT32, "v": FLOAT32}), st.integers(1, 9)), min_size=1, max_size=4)
+)
+def test_updates_that_lie_in_one_piece_give_the_same_bytes(updates: list[Update]) -> None:
+    pieces = [(decode(encode(weights))[1], num_examples) for weights, num_examples in updates]
+
+    assert all(vector_of(weights) is not None for weights, _ in pieces)
+    assert state(total(pieces)) == state(total(updates))
+    for name, array in total(pieces).result().items():
+        assert array.tobytes() == total(updates).result()[name].tobytes()
+    whole, apart = (inspect(first[0], last[0]) for first, last in ((pieces[0], pieces[-1]), (updates[0], updates[-1])))
+    assert whole.norm == pytest.approx(apart.norm, rel=1e-4)
 
 
 @given(UPDATES)

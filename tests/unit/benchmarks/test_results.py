@@ -43,12 +43,14 @@ def echo_run() -> EchoRun:
             "tcp_bytes_down": 8000,
             "connected_at_s": [5.0, 5.5],
             "connections_made": 3,
+            "ports": [40001],
             "connections_lost": {"the broker closed the connection": 1},
         }
     ]
     counts = BrokerCounts(packets_received=80, packets_sent=96, dropped=2, heap_max_bytes=1, connected=1)
     phases = dict.fromkeys(("broadcast_s", "wait_s", "aggregate_s", "checkpoint_s", "duration_s"), 0.002)
     return EchoRun(
+        port=1883,
         stamps=[stamp(number) for number in (1, 2, 3, 4)],
         agents=agents,
         rounds=[SimpleNamespace(**phases, accepted=("a", "b"), refused={"a": {"duplicate": 1}}) for _ in range(4)],  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Blobs of arrays: one deterministic form, strict reading, and checks against a reference model."""
 
 import json
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from schemas.weights import (
     digest,
     encode,
     segments,
+    vector_of,
 )
 
 MODEL: dict[str, Array] = {
@@ -167,3 +169,57 @@ def test_numbers_are_the_same_when_an_array_is_big_endian(dtype: str) -> None:
     assert encode({"w": big}) == encode({"w": little})
     assert digest({"w": big}) == digest({"w": little})
     assert np.array_equal(decode(encode({"w": big}))[1]["w"], little)
+
+
+def with_head(head: bytes, data: bytes) -> bytes:
+    return len(head).to_bytes(8, "little") + head + data
+
+
+ONE = b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+OURS = b'"__metadata__":{"federation":"x"}'
+
+
+def test_layout_that_is_known_already_is_read_as_the_first_time() -> None:
+    blob = with_head(b"{" + OURS + b"," + ONE + b"}", b"\0\0\x80?")
+
+    for _ in range(2):
+        header, arrays = decode(blob)
+        assert header == b"x"
+        assert {name: array.tolist() for name, array in arrays.items()} == {"a": [1.0]}
+    with pytest.raises(PayloadError, match="belong to no tensor"):
+        decode(blob + b"\0")
+    with pytest.raises(PayloadError, match="lies beyond the end"):
+        decode(blob[:-1])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"{" + OURS + b",}",
+        b"{" + OURS + b"," + ONE + b",}",
+        b"{" + OURS + b"," + ONE + b"}}",
+        b'{"__metadata__":{"federation":"\x01"},' + ONE + b"}",
+        b'{"__metadata__":{"federation":"\\x"},' + ONE + b"}",
+        b'{"__metadata__":{"federation":"\xff"},' + ONE + b"}",
+    ],
+)
+def test_head_that_is_not_json_is_refused_however_familiar_its_end_is(head: bytes) -> None:
+    decode(with_head(b"{" + OURS + b"," + ONE + b"}", b"\0\0\x80?"))
+
+    with pytest.raises(PayloadError) as refusal:
+        decode(with_head(head, b"\0\0\x80?"))
+
+    assert refusal.value.reason is Reason.MALFORMED
+
+
+def test_arrays_of_one_dtype_are_also_one_vector() -> None:
+    weights = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([7.0], np.float32)}
+    _, one = decode(encode(weights))
+    _, mixed = decode(encode(weights | {"c": np.array([1], np.int64)}))
+
+    vector = vector_of(one)
+    assert vector is not None
+    assert vector.tolist() == [7.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert vector_of(mixed) is None
+    assert vector_of(weights) is None
+    assert type(copy(one)) is dict, "what another process is sent holds each array once"

@@ -20,7 +20,12 @@ names a second test bed beside this checkout's own; TESTBED_CACHE says where the
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked for; 1 when it fails, with the reason on stderr."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    # What a command hands on may begin with a dash, which argparse takes for an option of ours.
+    options, handed_on = parser.parse_known_args(arguments)
+    if handed_on and not options.hands_on:
+        parser.error(f"unrecognized arguments: {' '.join(handed_on)}")
+    options.handed_on = handed_on
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -43,23 +48,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/testbed", description="Five Pis and a server on this machine.", epilog=_EPILOG
     )
+    parser.set_defaults(hands_on=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser(
         "prepare", help="make what the hosts start from, which takes minutes; up does it as well"
     )
     prepare.set_defaults(run=_prepare)
     commands.add_parser("up", help="boot the hosts; doing it again changes nothing").set_defaults(run=_up)
-    provision = commands.add_parser("provision", help="boot the hosts if need be and run ansible/site.yml on them")
-    provision.add_argument("options", nargs=argparse.REMAINDER, help="go to ansible-playbook, such as --tags broker")
-    provision.set_defaults(run=_provision)
+    provision = commands.add_parser(
+        "provision",
+        usage="scripts/testbed provision [OPTION...]",
+        help="boot the hosts if need be and run ansible/site.yml on them",
+        description="Options go to ansible-playbook, such as --tags broker.",
+    )
+    provision.set_defaults(run=_provision, hands_on=True)
     shell = commands.add_parser("shell", help="log in on a host: 1 to 5 for a Pi, or server; or run a command there")
     shell.add_argument("host", metavar="N")
     shell.add_argument("command", nargs=argparse.REMAINDER)
     shell.set_defaults(run=_shell)
     commands.add_parser("down", help="remove every host and all that belongs to them").set_defaults(run=_down)
-    test = commands.add_parser("test", help="prove on hosts of the tests' own what the playbook is for")
-    test.add_argument("options", nargs=argparse.REMAINDER, help="go to pytest, such as -k revoked")
-    test.set_defaults(run=_test)
+    test = commands.add_parser(
+        "test",
+        usage="scripts/testbed test [OPTION...]",
+        help="prove on hosts of the tests' own what the playbook is for",
+        description="Options go to pytest, such as -k revoked.",
+    )
+    test.set_defaults(run=_test, hands_on=True)
     return parser
 
 
@@ -90,14 +104,14 @@ def _boot() -> tuple[Bed, Playbooks]:
 
 def _provision(options: argparse.Namespace) -> None:
     _, playbooks = _boot()
-    exec_playbook(playbooks, options.options)
+    exec_playbook(playbooks, options.handed_on)
 
 
 def _test(options: argparse.Namespace) -> None:
     require_root_and_programs()
     golden_layer()
     python_packages()
-    command = [sys.executable, "-m", "pytest", "-v", "tests/testbed", *options.options]
+    command = [sys.executable, "-m", "pytest", "-v", "tests/testbed", *options.handed_on]
     os.chdir(ROOT)
     os.execv(command[0], command)  # noqa: S606 (no shell wanted)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -66,12 +67,24 @@ def build(root: Path, out: Path, wheelhouse: Path | None = None) -> dict[str, ob
 
 def _run_pip(root: Path, out: Path, wheelhouse: Path | None) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(root)]
+    if _can_build_here(root):
+        command.append("--no-build-isolation")
     environment = os.environ | {"SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH}
     if wheelhouse is not None:
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"pip could not build the wheel of {root}:\n{done.stderr.strip()[-2000:]}")
+
+
+def _can_build_here(root: Path) -> bool:
+    """True when this Python has the setuptools that is asked for, so that pip need not install it once more."""
+    (required,) = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
+    oldest = int(required.removeprefix("setuptools>="))
+    try:
+        return int(metadata.version("setuptools").partition(".")[0]) >= oldest
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _project(root: Path) -> dict[str, str]:

@@ -66,10 +66,20 @@ def test_vendors_package_would_be_installed_when_its_checksum_is_right(site: Pat
     assert "failed=0" in said, said
 
 
+WORKING = {"edge_agent_takes_turns": True}
+
+
 @pytest.mark.parametrize(
-    ("setting", "batches"), [({}, 4), ({"edge_agent_batch": 2}, 2), ({"edge_agent_batch": "100%"}, 1)]
+    ("setting", "batches"),
+    [
+        (WORKING, 4),
+        (WORKING | {"edge_agent_batch": 2}, 2),
+        (WORKING | {"edge_agent_batch": "100%"}, 1),
+        ({"edge_agent_takes_turns": False}, 1),
+        ({}, 1),
+    ],
 )
-def test_devices_take_turns_in_batches_of_the_inventory_when_switched(
+def test_devices_that_work_take_turns_in_batches_of_the_inventory_when_switched(
     tmp_path: Path, setting: dict[str, object], batches: int
 ) -> None:
     (switch,) = [play for play in load(ANSIBLE / "site.yml") if "serial" in play]

@@ -36,10 +36,10 @@ def test_brokers_configuration_is_the_demos_when_rendered_by_ansible(rendered: d
         config_file=ETC / "mosquitto.conf",
         acl_file=ETC / "acl",
         password_file=None,
-        data_folder=Path("/var/lib/mosquitto"),
+        data_folder=Path("/var/lib/federation-broker"),
     )
 
-    expected = render_config(settings, files).replace("/var/lib/mosquitto\n", "/var/lib/mosquitto/\n")
+    expected = render_config(settings, files).replace("/federation-broker\n", "/federation-broker/\n")
 
     assert rendered["broker-mosquitto.conf"].read_text() == expected
 

@@ -74,6 +74,7 @@ class Bed:
             try:
                 self._create(lent or {})
             except BaseException:  # Ctrl-C as well: half a test bed must not stay
+                self._cut_power()
                 self._remove()
                 raise
 
@@ -149,6 +150,11 @@ class Bed:
 
     def _all_answer(self) -> bool:
         return all(machine.running for machine in self.machines.values()) and all(map(self._answers, self.machines))
+
+    def _cut_power(self) -> None:
+        """A host that is half booted may not hear that it is to shut down, and has nothing to lose."""
+        for machine in self.machines.values():
+            machine.power_cut()
 
     def _remove(self) -> None:
         # All hosts of the layout, not only ours: a smaller bed must not trip over a larger one's remains.

@@ -22,7 +22,7 @@ BASE = (
 """On every host before the playbook comes: what a Pi has, and what the tests shape the link with."""
 
 SOURCE = (
-    *("mosquitto", "mosquitto-clients", "influxdb", "influxdb-client", "nginx-light", "chrony", "openssl"),
+    *("mosquitto", "mosquitto-clients", "influxdb", "influxdb-client", "nginx", "chrony", "openssl"),
     *("python3-venv", "python3-packaging", "systemd-zram-generator", "zram-tools"),
 )
 """What the local package source offers, with everything that these need."""

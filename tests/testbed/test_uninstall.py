@@ -3,7 +3,8 @@
 import json
 
 from tests.testbed.federation import Federation
-from tests.testbed.names import HOSTS
+from tests.testbed.names import HOSTS, SERVER
+from tests.testbed.older_broker import MESSAGE, message_of_older_broker
 from tests.testbed.traces import Traces, traces
 
 
@@ -18,3 +19,4 @@ def test_uninstall_leaves_nothing_behind_and_takes_nothing_along(
     lost = {host: found for host in HOSTS if (found := untouched[host].without(after[host]))}
     assert not left, f"left behind: {json.dumps(left, indent=1)}"
     assert not lost, f"taken along: {json.dumps(lost, indent=1)}"
+    assert message_of_older_broker(federation.bed, SERVER) == MESSAGE

@@ -6,7 +6,8 @@ import pytest
 
 from tests.testbed.bed import Bed
 from tests.testbed.federation import TARGET_ACCURACY, Federation, Run
-from tests.testbed.names import HOSTS, PIS, names
+from tests.testbed.names import HOSTS, PIS, SERVER, names
+from tests.testbed.older_broker import install_older_broker
 from tests.testbed.packages import python_packages
 from tests.testbed.provisioning import Playbooks, lent
 from tests.testbed.requirements import require_hosts
@@ -22,11 +23,13 @@ ORDER = (
     "test_refusals",
     "test_reboots",
     "test_slow_links",
+    "test_renewal",
     "test_upgrade",
     "test_revocation",
+    "test_removal",
     "test_uninstall",  # and after everything is gone again
 )
-"""Modules in the order in which they run; each leaves the hosts as it found them, but for the first and the last."""
+"""Modules in the order in which they run; each leaves the hosts as it found them, but for the first and last few."""
 
 INVENTORY = {
     # Otherwise Mosquitto says nothing of a publish that it refused.
@@ -58,6 +61,7 @@ def bare(can_boot_hosts: None) -> Iterator[Federation]:
     bed.up(lent(packages))
     playbooks = Playbooks(bed, packages)
     playbooks.write_inventory(INVENTORY)
+    install_older_broker(bed, SERVER)
     yield Federation(bed, playbooks, packages)
     bed.down()
 

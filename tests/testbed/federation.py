@@ -127,9 +127,14 @@ class Federation:
         """Changes when the agent of a host is started anew."""
         return self.bed.on(host, "systemctl show edge-agent --property=MainPID --property=NRestarts")
 
-    def query(self, statement: str) -> list[dict[str, Any]]:
-        """Ask InfluxDB on the server, as the reader whom the playbook has made; the rows of the answer."""
-        password = (self.playbooks.secrets / "influxdb" / "reader").read_text().strip()
+    def query(self, statement: str, password: str | None = None) -> list[dict[str, Any]]:
+        """Ask InfluxDB on the server, as the reader whom the playbook has made; the rows of the answer.
+
+        Args:
+            statement: InfluxQL.
+            password: the reader's; the one that the playbook has made up when not given.
+        """
+        password = password or (self.playbooks.secrets / "influxdb" / "reader").read_text().strip()
         options = {
             "url": f"https://{address(SERVER)}:{METRICS_PORT}/query",
             "user": f"monitor:{password}",

@@ -178,7 +178,7 @@ def _largest_error(material: _Material, mean: Weights) -> float:
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
     """CPU per update, ours and plain."""
     axes, rows = figure.subplots(), result.rows
-    labels = [f"{row['model']}, {row['parameters']:,} parameters" for row in rows]
+    labels = [f"{row['model']}\n{row['parameters']:,} parameters" for row in rows]
     plain = ("plain NumPy, fp32", "plain_cpu_ms_per_update", theme.idle)
     exact = ("exact, in any order", "cpu_ms_per_update", theme.compute)
     grouped_bars(axes, rows, labels, (plain, exact))

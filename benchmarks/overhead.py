@@ -188,6 +188,7 @@ def draw(figure: Figure, theme: Theme, result: Result) -> None:
     grouped_bars(above, rows, labels, times, 1000)
     words_above(above, rows, "round_s_median", [f"{row['floor_ratio']:.1f}x" for row in rows], 1000)
     above.set_yscale("log")
+    above.yaxis.set_major_formatter("{x:,.0f}")
     above.set(title="One echo round, and the same messages between bare clients", ylabel="milliseconds")
     parts = (
         ("coordinator", "coordinator_cpu_ms_per_agent_round", theme.compute),

@@ -41,6 +41,7 @@ def test_browser_is_asked_for_the_token_once(tmp_path: Path, token_file: Path, v
         tab.page.keyboard.type("not the token")
         tab.page.keyboard.press("Enter")
         expect(field).to_have_value("")
+        expect(field).to_be_focused()
 
         tab.page.keyboard.type(TOKEN)
         tab.page.keyboard.press("Enter")

@@ -140,7 +140,7 @@ class Machine:
     def wait_until_off(self) -> None:
         """Wait for the shutdown; after a while, cut the power."""
         if not _becomes_true(lambda: not self.running, _POWER_OFF_LIMIT_S):
-            self.cgroup.kill()
+            self._end_hard()
         _reap()
 
     def reboot(self) -> None:
@@ -154,7 +154,7 @@ class Machine:
 
     def power_cut(self) -> None:
         """End everything at once, as when the plug is pulled; `boot` brings the host back with the disk it had."""
-        self.cgroup.kill()
+        self._end_hard()
         _reap()
 
     def inside(self, *command: str) -> list[str]:
@@ -174,6 +174,12 @@ class Machine:
         """The end of the console."""
         said = self.console.read_text(errors="replace") if self.console.exists() else ""
         return "\n".join(said.splitlines()[-15:])
+
+    def _end_hard(self) -> None:
+        self.cgroup.kill()
+        # Killed, systemd-nspawn leaves its cable to the kernel, which removes it later: a boot may find it in its way.
+        cable = self._names.interface(self.host)
+        run(*self._names.on_controller("ip", "link", "delete", cable), accepted=(0, 1))  # 1: it is gone
 
     def _authorize(self, key: str) -> None:
         home = self.root / "home" / USER

@@ -72,8 +72,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def kept_round(federation: Federation, name: str) -> int:
-    """The round of the update that an agent has kept; 0 when it has none."""
-    pending = Spool(federation.folder / name / "state", name).load()[1]
+    """The round of the update that an agent has kept; 0 when it has none.
+
+    The agent is writing there meanwhile, and a file that was listed may have been renamed or removed before it is read.
+    """
+    try:
+        pending = Spool(federation.folder / name / "state", name).load()[1]
+    except FileNotFoundError:
+        return 0
     return pending.round_number if pending else 0
 
 

@@ -46,6 +46,7 @@ class Scaffold(AgentMomentum):
 
     name: ClassVar[str] = "scaffold"
     citation: ClassVar[str] = "Karimireddy et al. 2020, Algorithm 1, option II"
+    rate: ClassVar[float] = 0.02
 
     momentum: float = 0.0
 

@@ -63,11 +63,10 @@ class Claim:
         other = event.status
         if other.claim:
             self._out.status(answers=other.session)
-        elif event.retained or other.answers is not None:
-            return None
-        elif other.state == "online" and other.session > self._state.session:
+        elif other.state == "online" and other.answers is None and other.session > self._state.session:
+            # Retained, it is from while we were away: the last words of one that has gone would say `offline`.
             return Defeat("stopped", f"another coordinator (session {other.session}) took over this federation")
-        else:
+        elif not event.retained and other.answers is None:
             # An earlier one that was stopped for a while, or the last words of one that is gone: ours is the status.
             self._out.status()
         return None

@@ -157,12 +157,10 @@ class CoordinatorService:
             case Connected(max_packet_bytes=max_packet_bytes):
                 self._tell_connection(True, "")
                 self._handle(ConnectionGained(max_packet_bytes), now)
-            case Disconnected(reason=reason, final=final):
+            case Disconnected(reason=reason):
                 log.warning("not connected: %s", reason)
                 self._tell_connection(False, reason)
                 self._handle(ConnectionLost(), now)
-                if final:
-                    self._handle(StopAsked(f"another process runs this very run: {reason}"), now)
             case JobDone():
                 self._on_job_done(event, now)
             case StopRequested(reason=reason):

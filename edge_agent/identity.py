@@ -1,9 +1,10 @@
 """Two processes under one agent id: the newest one stays, the older one notices and gives way.
 
-Not every broker tells a client that another one has taken its place; Mosquitto before 2.0.15 just closes the
-connection. So the processes find out themselves, from the statuses on the agent's own topic, which name the process
-(`instance`). Whoever has never yet heard its own introduction is the newest and introduces itself. Whoever connects
-again after that looks first who was there last, and publishes nothing until it knows. No sockets and no clock here.
+A broker ends the connection of a client when another one connects under its id; some say why (Mosquitto from 2.0.15
+on), none says which of the two was started later. So the processes find out themselves, from the statuses on the
+agent's own topic, which name the process (`instance`). Whoever has never yet heard its own introduction is the newest
+and introduces itself. Whoever connects again after that looks first who was there last, and publishes nothing until it
+knows. No sockets and no clock here.
 """
 
 import math

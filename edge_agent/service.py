@@ -161,8 +161,6 @@ class AgentService:
             case Connected(max_packet_bytes=max_packet_bytes):
                 log.info("connected to the broker")
                 self._handle(ConnectionGained(max_packet_bytes), now)
-            case Disconnected(final=True):
-                self._end(taken_over=True)
             case Disconnected(reason=reason):
                 log.warning("not connected: %s", reason)
                 self._handle(ConnectionLost(), now)

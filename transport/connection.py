@@ -171,14 +171,14 @@ class Connection:
         """Close the socket without a goodbye."""
         self._paho.close_socket()
 
-    def end(self, reason: str, *, final: bool = False) -> None:
+    def end(self, reason: str) -> None:
         """Note why the connection ended. The first reason counts: what paho says afterwards is no news.
 
         It does nothing else because paho's callbacks use it: closing the socket inside one would wait for ever
         for a lock that paho holds.
         """
         if self.loss is None:
-            self.loss = Disconnected(reason, final)
+            self.loss = Disconnected(reason)
 
     def _on_connect(self, paho: Client, _userdata: Any, _flags: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
@@ -200,7 +200,7 @@ class Connection:
     def _on_disconnect(self, _paho: Client, _userdata: Any, flags: Any, code: ReasonCode, _properties: Any) -> None:
         error = self._paho.error
         if code.value == _SESSION_TAKEN_OVER:
-            self.end(f"another client took over the id {self._session.name}", final=True)
+            self.end(f"another client connected to {self._broker} as {self._session.name}")
         elif flags.is_disconnect_packet_from_server:
             self.end(f"{self._broker} ended the connection: {str(code).lower()}")
         elif code.getName() == "Keep alive timeout":

@@ -28,8 +28,8 @@ class MqttTransport:
     are those published while there is none. `Received` comes only between `Connected` and `Disconnected`;
     `Disconnected` also reports every attempt that failed.
 
-    When another client connects under our id, brokers say so in the DISCONNECT packet: `Disconnected.final`. But
-    Mosquitto before 2.0.15 (issue #2607) just closes the connection; services find out themselves then.
+    When another client connects under our id, the broker ends our connection, which is a loss like any other: what
+    connected may be a killed predecessor of ours whose CONNECT was late. Services find out themselves who gives way.
 
     Args:
         session: how we introduce ourselves.
@@ -200,7 +200,6 @@ class MqttTransport:
 
     def _lose(self, loss: Disconnected) -> None:
         self._drop_connection()
-        self._closed = self._closed or loss.final
         self._due_s = self._clock() + self._backoff.next_pause_s()
         self._events.append(loss)
 

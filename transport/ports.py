@@ -40,15 +40,9 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is gone, or an attempt to connect failed; the transport keeps trying unless `final`.
-
-    Attributes:
-        reason: in words.
-        final: True when another client took over our id: reconnecting would only throw that one out.
-    """
+    """The connection is gone, or an attempt to connect failed, for a `reason` in words; the transport keeps trying."""
 
     reason: str
-    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ from paho.mqtt.properties import Properties
 Json = dict[str, Any]
 Tensors = dict[str, np.ndarray[Any, Any]]
 
-SESSION_TAKEN_OVER = 0x8E
 WINDOW_CHUNKS = 4
 SAY_NOTHING_AGAINST_THE_UPDATE = ("wrong-run", "stale-round", "future-round", "not-selected")
 MODEL_WAIT_S, ASK_AGAIN_S, RESEND_S, POLL_S, LONGEST_WAIT_S, CHUNKS_WAIT_S = 2.0, 10.0, 10.0, 20.0, 120.0, 120.0
@@ -142,7 +141,6 @@ class Agent:
         self.counts: Counter[str] = Counter()
         self.refusals: list[Json] = []
         self.stop = False
-        self.taken_over = False
         self.failures = 0
         self._options = options
         self._client = self._new_client()
@@ -184,7 +182,7 @@ class Agent:
         while not self.stop and client.loop(0.05) == mqtt.MQTT_ERR_SUCCESS:
             if self._ready:
                 self._look_at_the_time()
-        if self._ready and self.stop and not self.taken_over:
+        if self._ready and self.stop:
             self._say_goodbye()
         self._ready = False
 
@@ -213,7 +211,6 @@ class Agent:
         client.will_set(self.own + "status", json.dumps(self._status("offline")), qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
 
@@ -231,10 +228,6 @@ class Agent:
         for number in self._reports:
             self._publish_report(number)
         self._word_came()
-
-    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
-        if code.value == SESSION_TAKEN_OVER:
-            self.stop = self.taken_over = True
 
     # -- messages in
 

@@ -108,8 +108,9 @@ def test_transfers_go_on_where_they_stopped_when_the_line_breaks_again_and_again
         _cut_twice(federation, line, "up", lambda: line.bytes_up)
         (record,) = federation.finish()
         passed = (line.bytes_down, line.bytes_up)
+        losses = federation.agents["room-1"].log().count("not connected: ")
     assert record.accepted == ("room-1",)
-    assert len(federation.events("agent-offline")) >= 4
+    assert losses >= 4
     # Each break costs the few chunks on their way, never the transfer.
     assert all(bulk.model_bytes < count < 1.7 * bulk.model_bytes for count in passed)
 

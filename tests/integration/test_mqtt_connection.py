@@ -221,7 +221,7 @@ def test_pauses_between_attempts_grow_up_to_their_limit(make: Callable[..., Part
 
     # 0.01 + 0.02 + 0.04 + 0.04 + 0.04, each times at least a half.
     assert time.monotonic() - begin_s >= 0.075
-    assert all(isinstance(event, Disconnected) and not event.final for event in party.events)
+    assert all(isinstance(event, Disconnected) for event in party.events)
 
 
 def test_connection_works_beyond_the_descriptors_that_select_takes(

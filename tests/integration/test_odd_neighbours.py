@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.commands.conversation import EXIT_ABORTED
+from coordinator.commands.conversation import EXIT_ABORTED, EXIT_STOPPED
+from coordinator.run_folder import RunFolder
 from mosquitto.broker import PrivateBroker
 from tests.integration.echo_federation import EchoFederation
-from tests.integration.federation import RUN_ID
+from tests.integration.federation import RUN_ID, Process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -42,6 +43,27 @@ def test_second_coordinator_ends_when_one_is_there_and_the_first_goes_on(federat
     assert "another coordinator" in done.stdout + done.stderr
     assert not (federation.runs / "another-run" / "checkpoints" / "round-000001.safetensors").exists()
     federation.wait_for_rounds(2)
+
+
+def test_coordinator_stops_when_a_copy_of_its_run_is_resumed_elsewhere_and_the_copy_goes_on(
+    federation: EchoFederation,
+) -> None:
+    federation.start()
+    federation.wait_until(lambda: federation.coordinator_is_ready() and bool(federation.rounds()), "a round", 240.0)
+    elsewhere = federation.folder / "elsewhere"
+    shutil.copytree(federation.runs, elsewhere)
+    log = federation.folder / "copy.log"
+    copy = Process("copy", [sys.executable, "-m", "coordinator.cli", "resume", RUN_ID, "--runs", str(elsewhere)], log)
+    copy.start()
+    try:
+        assert federation.coordinator.wait() == EXIT_STOPPED
+        assert "took over this federation" in federation.coordinator.log()
+        closed = RunFolder.open(elsewhere, RUN_ID)
+        have = len(closed.records(("round",)))
+        federation.wait_until(lambda: len(closed.records(("round",))) > have + 1, "two rounds of the copy", 180.0)
+        assert copy.exit_code is None
+    finally:
+        copy.cleanup()
 
 
 def test_rounds_go_on_when_the_agents_clock_is_a_day_ahead_and_runs_too_fast(

@@ -208,6 +208,27 @@ def test_coordinator_that_was_stopped_for_a_while_gives_way_to_a_later_one() -> 
     assert not [action for action in driver.seen if isinstance(action, Publish)]
 
 
+def test_coordinator_that_was_away_gives_way_to_a_later_one_that_is_there_now() -> None:
+    driver = EngineDriver(session="100")
+    driver.begin("a")
+    driver.disconnect()
+    driver.connect()
+    driver.hear("200", retained=True)
+    end = driver.end()
+    assert end is not None
+    assert end.outcome == "stopped"
+    assert "session 200" in end.detail
+
+
+def test_coordinator_that_was_away_goes_on_when_a_later_one_has_come_and_gone() -> None:
+    driver = EngineDriver(session="100")
+    driver.begin("a")
+    driver.disconnect()
+    driver.connect()
+    driver.hear("200", state="offline", retained=True)
+    assert driver.is_in(Phase.COLLECTING)
+
+
 def test_later_coordinator_stays_when_a_stopped_one_goes_on() -> None:
     driver = EngineDriver(session="200")
     driver.begin("a")

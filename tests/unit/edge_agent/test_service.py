@@ -20,7 +20,7 @@ from schemas.topics import Address, Kind, Topics
 from schemas.weights import Weights
 from simulation.memory import MemorySpool
 from tests.unit.edge_agent.scripted import AGENT, INSTANCE, MAX_PACKET_BYTES, RUN, announced, arrived, model
-from transport.ports import Connected, Disconnected, JobDone, Message, Received, StopRequested
+from transport.ports import Connected, JobDone, Message, Received, StopRequested
 
 TOPICS = Topics()
 NOW = Instant(0.0, 0.0)
@@ -204,17 +204,11 @@ def test_training_stops_when_the_agent_is_asked_to_end() -> None:
     assert len(house.line.sent) == sent
 
 
-@pytest.mark.parametrize("told_by_broker", [True, False])
-def test_agent_says_why_it_ends_when_a_newer_process_has_its_id(
-    told_by_broker: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_agent_says_why_it_ends_when_a_newer_process_has_its_id(caplog: pytest.LogCaptureFixture) -> None:
     house = House()
     house.open_round(1)
-    if told_by_broker:
-        house.service.on_event(Disconnected("taken over", final=True), NOW)
-    else:
-        house.receive(Kind.STATUS, wire.encode(AgentStatus(state="online", instance=INSTANCE)))
-        house.receive(Kind.STATUS, wire.encode(AgentStatus(state="online", instance="newer")))
+    house.receive(Kind.STATUS, wire.encode(AgentStatus(state="online", instance=INSTANCE)))
+    house.receive(Kind.STATUS, wire.encode(AgentStatus(state="online", instance="newer")))
 
     assert house.service.finished
     assert house.service.taken_over

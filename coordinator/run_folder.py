@@ -18,11 +18,11 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from coordinator import file_lock
 from coordinator.durable import make_folder, replace_file, sync_folder
 from schemas.errors import StorageError, why_not_written
 from schemas.identifiers import checked_identifier, is_identifier
 from schemas.records import RECORDS, DeviceRecord, RoundRecord, RunEvent
+from transport import file_lock
 
 logger = logging.getLogger(__name__)
 

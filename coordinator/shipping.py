@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator import file_lock
 from coordinator.backlog import Backlog
 from coordinator.run_folder import RunFolder
 from schemas.errors import FederationError, StorageError
 from schemas.metrics import Point
+from transport import file_lock
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from edge_agent import device_lock, sensors
 from edge_agent.config import AgentConfig
 from edge_agent.doctor import broker, device
 from edge_agent.doctor.findings import Finding, Status, ok, problem, skipped
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StorageError
 from transport.settings import load_settings
 
 Announce = Callable[[str], None]
@@ -63,7 +63,12 @@ def _examine_broker(config: AgentConfig, *, ask_coordinator: bool) -> Iterator[F
     if any(finding.status is Status.PROBLEM for finding in tls):
         yield skipped("login", "TLS does not work yet")
         return
-    pid = device_lock.holder(config.state_folder)
+    try:
+        pid = device_lock.holder(config.state_folder)
+    except StorageError as error:
+        why = f"nobody can tell whether the agent is running: {error}"
+        yield skipped("login", why, "ask again as the agent's user")
+        return
     if pid is not None:
         who = f"the agent is running (pid {pid})" if pid else "the agent is running"
         why = f"{who}, and a second connection could throw it out"

@@ -109,5 +109,5 @@ def test_second_agent_with_the_same_state_folder_is_refused(federation: Federati
     second.start()
 
     assert second.wait() == 1
-    assert f"another agent, pid {first.pid}, uses state_folder" in second.log()
+    assert f"is in use by another process, pid {first.pid}" in second.log()
     assert first.exit_code is None

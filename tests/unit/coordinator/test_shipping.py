@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import file_lock
 from coordinator.run_folder import RunFolder
 from coordinator.shipping import Pace, Shipper, ShippingStatus, SinkError, push
 from schemas.errors import StorageError
 from schemas.metrics import Point
 from tests.sample_records import device_record
+from transport import file_lock
 
 DOWN = SinkError("it is down", mends_itself=True)
 BUSY = SinkError("it is busy", mends_itself=True, retry_after_s=0.02)

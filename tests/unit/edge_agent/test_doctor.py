@@ -291,6 +291,21 @@ def test_examination_does_not_log_in_while_the_agent_runs(config: AgentConfig, m
     assert "the agent is running (pid" in login.detail
 
 
+@pytest.mark.usefixtures("quick")
+def test_examination_does_not_log_in_when_it_cannot_see_whether_the_agent_runs(
+    config: AgentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "check_reach", lambda _: ok("broker", "there"))
+    monkeypatch.setattr(broker, "check_session", lambda *_, **__: pytest.fail("it might throw the agent out"))
+    config.state_folder.mkdir(parents=True, exist_ok=True)
+    (config.state_folder / "agent.lock").symlink_to("agent.lock")  # as unreadable for root as for anybody
+
+    login = found_by(config_file(config))["login"]
+
+    assert login.status is Status.SKIPPED
+    assert "agent.lock" in login.detail
+
+
 def test_every_check_says_what_it_is_about_to_do_when_it_takes_long(
     config: AgentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +351,7 @@ def test_lock_is_held_once_and_goes_with_the_block(tmp_path: Path) -> None:
     with device_lock.hold(folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert device_lock.holder(folder) is not None
-        with pytest.raises(StorageError, match="another agent, pid"), device_lock.hold(folder):
+        with pytest.raises(StorageError, match="in use by another process, pid"), device_lock.hold(folder):
             pytest.fail("the second one got it, too")
 
     assert device_lock.holder(folder) is None

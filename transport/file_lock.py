@@ -17,11 +17,12 @@ _PAUSE_S = 0.05
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
+def hold(path: Path, what: str, remedy: str = "") -> Iterator[None]:
     """Hold the lock; the file is made when missing.
 
     Args:
         what: is locked, to say in the error, such as "the run xyz".
+        remedy: what to do when somebody else holds it, if there is more to say.
 
     Raises:
         StorageError: another process holds it (the text names its pid), or the file cannot be written.
@@ -32,7 +33,8 @@ def hold(path: Path, what: str) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {why_not_written(error)}") from error
     try:
         if not _try_lock(fd):
-            raise StorageError(f"{what} is in use by another process, pid {_read_pid(fd) or 'unknown'} ({path})")
+            pid = _read_pid(fd) or "unknown"
+            raise StorageError(f"{what} is in use by another process, pid {pid} ({path})" + (remedy and f": {remedy}"))
         with contextlib.suppress(OSError):  # on a full disk there is a lock all the same
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -67,7 +69,7 @@ def _try_lock(fd: int) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # `holder`, asked by somebody who lists runs, has it for a moment, too.
+            # `holder`, asked by somebody who lists runs or by the doctor, has it for a moment, too.
             if attempt + 1 < _TRIES:
                 time.sleep(_PAUSE_S)
         else:

@@ -26,7 +26,7 @@ from schemas.records import RoundRecord
 from simulation.pool import num_cores
 from simulation.runner import World, simulate
 
-HEIGHT_IN = 5.6
+HEIGHT_IN = 7.6
 TARGETS = {"iid": 0.95, "digit-pairs": 0.85}
 TUNED_RATES = {"iid": 0.1, "digit-pairs": 0.05}
 """Found on a validation split, for FedAvg; other strategies have their own."""
@@ -143,30 +143,40 @@ def _spread(name: str, values: list[Any]) -> dict[str, float | None]:
 
 
 def draw(figure: Figure, theme: Theme, result: Result) -> None:
-    """Rounds to the target as bars with minimum and maximum, and accuracy per round with its spread."""
+    """Rounds and seconds to the target as bars with minimum and maximum, and accuracy per round with its spread."""
     schemes = list(dict.fromkeys(row["partition"] for row in result.rows))
-    grid = figure.subplots(2, len(schemes), squeeze=False)
-    for column, scheme in enumerate(schemes):
+    grid = figure.subplots(3, len(schemes), squeeze=False)
+    for (above, middle, below), scheme in zip(grid.T, schemes, strict=True):
         rows = [row for row in result.rows if row["partition"] == scheme]
-        _draw_bars(grid[0][column], theme, rows)
-        _draw_curves(grid[1][column], theme, rows)
+        _draw_bars(above, rows, "rounds", theme.compute, theme.text)
+        _draw_study(above, theme, rows)
+        above.set(title=f"{scheme}: to {100 * rows[0]['target']:.0f} %", ylabel="rounds")
+        _draw_bars(middle, rows, "seconds", theme.communication, theme.text)
+        middle.set(xlabel="E", ylabel="device seconds")
+        _draw_curves(below, theme, rows)
 
 
-def _draw_bars(axes: Any, theme: Theme, rows: list[Row]) -> None:
-    reached = [row for row in rows if row["rounds_mean"] is not None]
+def _draw_bars(axes: Any, rows: list[Row], what: str, colour: str, edge: str) -> None:
+    reached = _reached(rows)
     places = [f"{row['local_batches']}" for row in reached]
-    means = [row["rounds_mean"] for row in reached]
-    low = [row["rounds_mean"] - row["rounds_min"] for row in reached]
-    high = [row["rounds_max"] - row["rounds_mean"] for row in reached]
-    axes.bar(places, means, 0.6, yerr=[low, high], color=theme.compute, ecolor=theme.text, capsize=3)
-    for place, row in enumerate(reached):
+    means = [row[f"{what}_mean"] for row in reached]
+    low = [row[f"{what}_mean"] - row[f"{what}_min"] for row in reached]
+    high = [row[f"{what}_max"] - row[f"{what}_mean"] for row in reached]
+    axes.bar(places, means, 0.6, yerr=[low, high], color=colour, ecolor=edge, capsize=3)
+    if not reached:
+        axes.text(0.5, 0.5, "not reached", transform=axes.transAxes, ha="center")
+    axes.margins(y=0.15)
+
+
+def _draw_study(axes: Any, theme: Theme, rows: list[Row]) -> None:
+    for place, row in enumerate(_reached(rows)):
         if row["study_rounds"] is not None:
             axes.plot([place - 0.4, place + 0.4], [row["study_rounds"]] * 2, color=theme.highlight, label="study")
             axes.legend(loc="upper right")
-    if not reached:
-        axes.text(0.5, 0.5, "not reached", transform=axes.transAxes, ha="center")
-    axes.set(title=f"{rows[0]['partition']}: rounds to {rows[0]['target']:.0%}", xlabel="E", ylabel="rounds")
-    axes.margins(y=0.15)
+
+
+def _reached(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["rounds_mean"] is not None]
 
 
 def _draw_curves(axes: Any, theme: Theme, rows: list[Row]) -> None:

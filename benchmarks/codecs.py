@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import torch
 from matplotlib.figure import Figure
 
 from benchmarks.result import Column, Result, Row, Say
@@ -22,6 +21,7 @@ from learning.models import build_model, model_spec
 from learning.parameters import get_weights
 from learning.partition import partition
 from learning.strategies.presets import expand
+from learning.threads import use_threads
 from schemas.codecs import apply, compress, decode, difference, parse_codec, rounding_generator
 from schemas.errors import ConfigError
 from schemas.messages import TrainingPlan
@@ -91,7 +91,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
         PayloadError: there is no such codec.
     """
     del folder
-    torch.set_num_threads(1)
+    use_threads(1)
     specs = {text: parse_codec(text) for text in settings.codecs}
     say(f"training one round of {settings.model}, then {len(specs)} codecs")
     material = trained_update(settings.model)

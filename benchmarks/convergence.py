@@ -22,8 +22,8 @@ from coordinator.study import STUDY
 from coordinator.summary import rounds_of, rounds_to_target
 from learning.datasets import Dataset
 from learning.partition import partition
+from learning.threads import num_cores
 from schemas.records import RoundRecord
-from simulation.pool import num_cores
 from simulation.runner import World, simulate
 
 HEIGHT_IN = 7.6

@@ -20,6 +20,7 @@ from benchmarks.result import Column, Result, Row, Say
 from coordinator.report.plots import Theme
 from edge_agent.sensors import cpu_temperature_c, throttled
 from learning.models import ModelSpec, build_model, model_spec
+from learning.threads import use_threads
 
 HEIGHT_IN = 6.2
 WARM_UP_RUNS = 3
@@ -58,7 +59,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
     # The profiler would announce each of its starts and stops on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
+    threads = use_threads(settings.threads)
     rows = []
     try:
         for model in settings.models:
@@ -69,7 +70,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
     finally:
         torch.set_num_threads(before)
     return Result(
-        settings={"runs": settings.runs, "threads": settings.threads},
+        settings={"runs": settings.runs, "threads": threads},
         rows=rows,
         columns=COLUMNS,
         summary={"throttled": any(row["throttled"] for row in rows)},

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,6 +20,7 @@ from coordinator.report.plots import Theme
 from learning.datasets import Dataset, load_dataset
 from learning.strategies.presets import PRESETS, Recipe, expand
 from learning.strategies.registry import STRATEGIES
+from learning.threads import use_threads
 from schemas.errors import ConfigError
 from simulation.experiment import Experiment, all_but_one, everybody, rounds_to
 from simulation.experiment import run as run_experiment
@@ -122,7 +122,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
         ConfigError: there is no such table or split.
     """
     del folder
-    torch.set_num_threads(1)
+    use_threads(1)
     cases = [case for table in settings.tables for case in _cases(table, settings.splits)]
     cases = [replace(case, codec=case.codec or settings.codec) for case in cases]
     if settings.quick:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -17,6 +16,7 @@ from benchmarks.result import Column, Result, Row, Say
 from coordinator.report.plots import Theme
 from learning.datasets import load_dataset
 from learning.strategies.presets import expand
+from learning.threads import use_threads
 from simulation.experiment import Experiment
 from simulation.experiment import run as run_experiment
 
@@ -57,7 +57,7 @@ def run(settings: Settings, folder: Path, say: Say) -> Result:
         FederationError: a strategy, codec or partition is unknown.
     """
     del folder
-    torch.set_num_threads(1)
+    use_threads(1)
     if settings.quick:
         settings = replace(settings, rounds=2, seeds=1, dataset="digits")
     curves = {codec: accuracies(settings, codec, say) for codec in (WHOLE, *settings.codecs)}

@@ -20,8 +20,8 @@ from coordinator.config import RunConfig
 from coordinator.events import NoteRefusal
 from coordinator.report.plots import Theme
 from learning.datasets import Examples
+from learning.threads import num_cores, use_threads
 from schemas.records import DeviceRecord, RoundRecord, RunEvent
-from simulation.pool import num_cores
 from simulation.runner import PI_BATCH_S, World
 from simulation.runner import simulate as run_simulation
 from transport.settings import settings_from
@@ -151,7 +151,7 @@ def _loop(barrier: Any, queue: Any, seconds: float) -> None:
     from learning.models import build_model  # noqa: PLC0415
     from learning.tensors import as_inputs  # noqa: PLC0415
 
-    torch.set_num_threads(1)
+    use_threads(1)
     examples = room(0)
     inputs = as_inputs(torch.from_numpy(examples.features))
     # Our own, faster model: the simulation shall be held against the best that a core can do.

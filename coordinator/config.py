@@ -151,7 +151,7 @@ class RunConfig(FileSettings):
     Attributes:
         run_id: made from the date when not given.
         runs_folder: every run has a folder of its own in here.
-        threads: CPU threads for evaluation.
+        threads: CPU threads for evaluation, at most the cores that it may use, whatever stands here.
         influx: where metrics are shipped to, from the run's folder; None keeps them there.
         web: where `--web` shows the run; on this machine alone when None.
     """

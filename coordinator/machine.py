@@ -5,8 +5,16 @@ import platform
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from learning.threads import num_cores, usable_threads
 
 PACKAGES = ("federation", "torch", "numpy", "safetensors", "paho-mqtt", "pydantic")
+
+
+def described(threads: int) -> dict[str, Any]:
+    """Both, as a run's folder keeps them, with how many of the `threads` asked for are in effect here."""
+    return {"environment": environment(), "hardware": hardware() | {"threads_in_effect": usable_threads(threads)}}
 
 
 def environment() -> dict[str, str]:
@@ -19,7 +27,7 @@ def hardware() -> dict[str, str | int | float]:
     """The machine in a few words and numbers; nothing that tells where or whose it is."""
     return {
         "cpu_model": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": _system(),
         "kernel": platform.release(),

@@ -11,13 +11,14 @@ from typing import Any
 from coordinator import checkpoints
 from coordinator.config import RunConfig
 from coordinator.engine import RoundEngine
-from coordinator.machine import environment, hardware
+from coordinator.machine import described as described_machine
 from coordinator.quarantine import quarantined
 from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.selection import Selector, at_most, select
 from coordinator.service import CoordinatorService, Observer, Outside, Score
 from coordinator.store import FolderStore
 from coordinator.strategies import make_strategy
+from learning.threads import use_threads
 from schemas import wire
 from schemas.errors import StorageError
 from schemas.identifiers import COORDINATOR_ID
@@ -66,11 +67,7 @@ def create(config: RunConfig) -> RunFolder:
         StorageError: the run exists already, or the disk does not allow it.
     """
     run_id = config.run_id or new_run_id()
-    described = describe(config) | {
-        "run_id": run_id,
-        "environment": environment(),
-        "hardware": hardware(),
-    }
+    described = describe(config) | {"run_id": run_id} | described_machine(config.threads)
     return RunFolder.create(config.runs_folder, run_id, described)
 
 
@@ -101,14 +98,12 @@ def saved_config(folder: RunFolder) -> RunConfig:
 
 def prepare(config: RunConfig) -> tuple[Callable[[Weights], Score], Weights]:
     """The evaluation and the initial model of a run, with torch and the test set loaded."""
-    import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only read
-
-    from learning.evaluation import evaluate  # noqa: PLC0415
+    from learning.evaluation import evaluate  # noqa: PLC0415 - torch takes seconds to load
     from learning.initialisation import initial_model  # noqa: PLC0415
     from learning.models import check_fits  # noqa: PLC0415
     from learning.parameters import get_weights  # noqa: PLC0415
 
-    torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     training = config.training
     module = initial_model(training.model, training.seed, training.recipe.make(), training.model_path)
     weights = get_weights(module)

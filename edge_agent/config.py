@@ -17,7 +17,8 @@ class AgentConfig(FileSettings):
         data_folder: the room's data, written beforehand; never leaves the device.
         state_folder: where the agent keeps its update until the round is closed.
         model_path: the folder of the operator's own models; without it only built-in models are trained.
-        threads: CPU threads for training. Other numbers may give other last bits.
+        threads: CPU threads for training, at most the cores that it may use, whatever stands here. Other numbers may
+            give other last bits.
     """
 
     model_config = SettingsConfigDict(env_prefix="EDGE_AGENT_")

@@ -1,5 +1,6 @@
 """Put an agent together: engine, connection, state folder and trainer. No decisions here."""
 
+import logging
 import secrets
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from edge_agent.engine import ParticipantEngine
 from edge_agent.service import AgentService, Outside
 from edge_agent.spool import Spool
 from edge_agent.trainer import RoomTrainer
+from learning.threads import use_threads
 from schemas import wire
 from schemas.measures import Traffic
 from schemas.messages import AgentStatus
@@ -16,6 +18,8 @@ from transport.driver import drive
 from transport.jobs import ThreadJobs
 from transport.mqtt import MqttTransport
 from transport.ports import Message, SessionSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,7 @@ def run(config: AgentConfig) -> AgentResult:
     from learning.folders import load_folder  # noqa: PLC0415
 
     examples = load_folder(config.data_folder)  # before torch: a service manager starts us again until they are there
-    import torch  # noqa: PLC0415 - seconds to load, and not needed by commands that only check
-
-    torch.set_num_threads(config.threads)
+    log.info("training with %d threads", use_threads(config.threads))
     topics, agent_id = config.broker.topics, config.agent_id
     spool = Spool(config.state_folder, agent_id)
     run_id, pending, carries = spool.load()

@@ -7,7 +7,6 @@ the same order, and the same bytes, as one that trains in this process.
 
 import contextlib
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
@@ -16,17 +15,13 @@ from pathlib import Path
 from edge_agent.events import StartTraining, TrainingFinished
 from edge_agent.trainer import RoomTrainer, RoundTrainer
 from learning.datasets import Examples
+from learning.threads import use_threads
 from schemas.messages import TrainingPlan
 from schemas.weights import Weights
 from simulation.jobs import Deferred
 
 _trainers: dict[str, RoomTrainer] = {}
 """Of a worker process: every room, so that any worker can train for any agent."""
-
-
-def num_cores() -> int:
-    """How many processes can train at a time."""
-    return len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager
@@ -77,11 +72,10 @@ class _PooledTrainer:
 
 
 def _set_up(rooms: Mapping[str, Examples], model_path: Path | None) -> None:
-    import torch  # noqa: PLC0415 - seconds to load, and not needed by the process that hands tasks over
-
+    # torch takes seconds to load, and the process that hands tasks over does not need it.
     from learning.models import build_model  # noqa: PLC0415
 
-    torch.set_num_threads(1)
+    use_threads(1)
     build = cache(build_model)  # one module for all, which then stays in the processor's cache
     _trainers.update({agent_id: RoomTrainer(agent_id, rooms[agent_id], model_path, build) for agent_id in rooms})
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from coordinator.config import RunConfig
-from coordinator.machine import environment, hardware
+from coordinator.machine import described as described_machine
 from coordinator.run import RunResult, build_engine, describe, prepare
 from coordinator.run_folder import RunFolder, new_run_id
 from coordinator.selection import Selector, select
@@ -89,8 +89,7 @@ def simulate_with(
     """As `simulate`, with any trainers, such as ones that only echo the model."""
     run_id = config.run_id or new_run_id()
     evaluate, weights = prepare(config)
-    machine = {"environment": environment(), "hardware": hardware()}
-    described = describe(config) | {"run_id": run_id, "simulated": True} | machine
+    described = describe(config) | {"run_id": run_id, "simulated": True} | described_machine(config.threads)
     folder = RunFolder.create(config.runs_folder, run_id, described)
     network = VirtualNetwork(world.seed, world.faults, Conditions(), Instant(0.0, time.time()))
     topics = config.broker.topics

@@ -1,6 +1,8 @@
 """The yardsticks compute what our own code computes; how fast either is stays out of tests."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from benchmarks import latency, train
 from benchmarks.plain_training import PlainLoop, plain_model
 from learning.models import build_model
 from learning.tensors import ExampleTensors
+from learning.training import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +44,27 @@ def test_training_row_holds_both_speeds_their_ratio_and_equal_losses() -> None:
 
     assert row["ratio"] == pytest.approx(row["batches_per_s"] / row["plain_batches_per_s"])
     assert row["loss_difference"] < train.LOSS_TOLERANCE
+
+
+def test_more_threads_than_cores_are_left_to_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    used: list[int] = []
+    monkeypatch.setattr(Trainer, "train", _noting_threads(used, Trainer.train))
+    plain: list[int] = []
+    monkeypatch.setattr(PlainLoop, "train", _noting_threads(plain, PlainLoop.train))
+
+    row = train.measure("mlp", 2, seconds=0.0)
+
+    assert (row["threads"], row["threads_in_effect"]) == (2, 1)
+    assert (set(used), set(plain)) == ({1}, {2})
+
+
+def _noting_threads(noted: list[int], work: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(*arguments: Any) -> Any:
+        noted.append(torch.get_num_threads())
+        return work(*arguments)
+
+    return noting
 
 
 def test_latency_row_holds_mean_and_spread_of_both_passes() -> None:

@@ -23,12 +23,19 @@ LIMIT_S = 240.0
 POLL_S = 0.1
 
 
+@pytest.fixture(scope="module")
+def hosts(can_boot_hosts: None) -> Iterator[Bed]:
+    """Two hosts that the tests share; whether they are up is for each test to see to."""
+    hosts = Bed(NAMES, (SERVER, "pi1"))
+    yield hosts
+    hosts.down()
+
+
 @pytest.fixture
-def bed(can_boot_hosts: None) -> Iterator[Bed]:
-    bed = Bed(NAMES, (SERVER, "pi1"))
-    bed.up()
-    yield bed
-    bed.down()
+def bed(hosts: Bed) -> Bed:
+    """The same hosts, up; booted anew only when a test has brought them down."""
+    hosts.up()
+    return hosts
 
 
 def test_hosts_run_systemd_without_a_failed_unit_and_reach_each_other(bed: Bed) -> None:
@@ -52,17 +59,17 @@ def test_up_when_the_hosts_are_up_leaves_them_running(bed: Bed) -> None:
 
 def test_host_that_reboots_comes_back_with_its_disk(bed: Bed) -> None:
     before = bed.machines["pi1"].leader
-    bed.on("pi1", "echo kept >/root/file")
+    bed.on("pi1", "echo kept >/root/reboot")
 
     bed.machines["pi1"].reboot()
     bed.wait_for_ssh("pi1")
 
     assert bed.machines["pi1"].leader != before
-    assert bed.on("pi1", "cat /root/file; systemctl is-system-running --wait") == "kept\nrunning\n"
+    assert bed.on("pi1", "cat /root/reboot; systemctl is-system-running --wait") == "kept\nrunning\n"
 
 
 def test_host_whose_power_is_cut_comes_back_with_its_disk(bed: Bed) -> None:
-    bed.on("pi1", "echo kept >/root/file; sync")
+    bed.on("pi1", "echo kept >/root/power-cut; sync")
 
     # As when the kernel is slow to take down what the host had: its end of the cable stays for as long as this is open.
     with Path(f"/proc/{bed.machines['pi1'].leader}/ns/net").open("rb"):
@@ -72,7 +79,7 @@ def test_host_whose_power_is_cut_comes_back_with_its_disk(bed: Bed) -> None:
         bed.machines["pi1"].boot()
         bed.wait_for_ssh("pi1")
 
-    assert bed.on("pi1", "cat /root/file") == "kept\n"
+    assert bed.on("pi1", "cat /root/power-cut") == "kept\n"
 
 
 def test_down_leaves_nothing_behind_not_even_what_somebody_left_open(bed: Bed) -> None:

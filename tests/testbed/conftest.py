@@ -6,7 +6,7 @@ import pytest
 
 from tests.testbed.bed import Bed
 from tests.testbed.federation import TARGET_ACCURACY, Federation, Run
-from tests.testbed.names import HOSTS, PIS, SERVER, names
+from tests.testbed.names import HOSTS, SERVER, names
 from tests.testbed.older_broker import install_older_broker
 from tests.testbed.packages import python_packages
 from tests.testbed.provisioning import Playbooks, lent
@@ -85,13 +85,6 @@ def federation(bare: Federation, untouched: dict[str, Traces]) -> Federation:
 @pytest.fixture(scope="session")
 def finished(federation: Federation) -> Run:
     """A run that has come to its end."""
-    run = federation.start_run(
-        "first",
-        {
-            "training": {"local_batches": 4},
-            "rounds": {"count": 60, "target_accuracy": TARGET_ACCURACY, "min_agents": 5, "required_agents": PIS},
-            "data": {"dataset": "digits"},
-        },
-    )
+    run = federation.start_run("first", {"count": 60, "target_accuracy": TARGET_ACCURACY}, local_batches=4)
     run.wait_until_finished()
     return run

@@ -6,7 +6,7 @@ Tests wait for what the parts record, never for time to pass; the limits are for
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,8 +24,6 @@ METRICS_PORT = 8086
 DATABASE = "fl"
 TARGET_ACCURACY = 0.9
 """On 8x8 digits that are spread evenly: a few rounds."""
-
-Tables = Mapping[str, Mapping[str, object]]
 
 
 class Run:
@@ -92,14 +90,24 @@ class Federation:
         self.playbooks = playbooks
         self.packages = packages
 
-    def start_run(self, name: str, tables: Tables) -> Run:
+    def start_run(
+        self, name: str, rounds: Mapping[str, object], *, local_batches: int, agents: Sequence[str] = PIS
+    ) -> Run:
         """Hand a run to systemd, as the operator would: `coordinator start RUN.toml`.
 
         Args:
             name: what its id begins with; the rest is new each time.
-            tables: of the run's TOML file, besides the broker's, which the playbook has set.
+            rounds: how many, or until when.
+            local_batches: that each agent trains in a round; 8x8 digits, so that a few take no time.
+            agents: who has to be in every round.
         """
         run_id = f"{name}-{secrets.token_hex(2)}"
+        # The broker is not among them: the playbook has set it for every run.
+        tables: dict[str, Mapping[str, object]] = {
+            "training": {"local_batches": local_batches},
+            "rounds": {**rounds, "min_agents": len(agents), "required_agents": agents},
+            "data": {"dataset": "digits"},
+        }
         text = f"run_id = {json.dumps(run_id)}\n" + "".join(_toml_table(name, table) for name, table in tables.items())
         self.bed.on(SERVER, f"cat >/root/{run_id}.toml <<'EOF'\n{text}EOF\n")
         self.bed.on(SERVER, f"coordinator start /root/{run_id}.toml --json", limit_s=LIMIT_S)

@@ -7,14 +7,7 @@ from tests.testbed.names import PIS, SERVER
 def test_run_finishes_though_a_device_and_the_server_reboot_and_another_loses_its_power(federation: Federation) -> None:
     """The server holds broker, coordinator and database: the run's own unit has to resume it."""
     bed = federation.bed
-    run = federation.start_run(
-        "reboots",
-        {
-            "training": {"local_batches": 20},
-            "rounds": {"count": 40, "min_agents": 5, "required_agents": PIS},
-            "data": {"dataset": "digits"},
-        },
-    )
+    run = federation.start_run("reboots", {"count": 40}, local_batches=20)
     run.wait_for_round(2)
 
     bed.machines["pi1"].reboot()

@@ -45,14 +45,7 @@ def test_certificates_are_renewed_and_a_vaults_password_is_set_while_the_federat
     assert federation.bed.on(RENEWED, IN_USE) != serial
     federation.wait_until_agents_are_connected()
 
-    run = federation.start_run(
-        "renewed",
-        {
-            "training": {"local_batches": 4},
-            "rounds": {"count": 2, "min_agents": 5, "required_agents": PIS},
-            "data": {"dataset": "digits"},
-        },
-    )
+    run = federation.start_run("renewed", {"count": 2}, local_batches=4)
     run.wait_until_finished()
     assert all(each.accepted == PIS for each in run.rounds())
     assert PASSWORD not in recap.said

@@ -30,14 +30,7 @@ def test_revoked_device_is_cut_off_and_refused_while_the_others_go_on(federation
     assert "PUBACK" not in refused.stdout + refused.stderr
     wait_for_broker_to_say(federation, before, "certificate")
 
-    run = federation.start_run(
-        "revoked",
-        {
-            "training": {"local_batches": 4},
-            "rounds": {"count": 3, "min_agents": len(OTHERS), "required_agents": OTHERS},
-            "data": {"dataset": "digits"},
-        },
-    )
+    run = federation.start_run("revoked", {"count": 3}, local_batches=4, agents=OTHERS)
     run.wait_until_finished()
     assert all(each.accepted == OTHERS for each in run.rounds())
     assert {host: federation.process_of_agent(host) for host in OTHERS} == processes

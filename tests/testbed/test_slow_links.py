@@ -47,14 +47,7 @@ def test_slow_device_on_lossy_links_is_named_by_report_and_metrics(federation: F
     link = Link()
     with shaped(federation.bed, PIS, link), one_slow_device(federation):
         assert all(round_trip_ms(federation, host) >= 2 * link.delay_ms for host in PIS)
-        run = federation.start_run(
-            "slow-links",
-            {
-                "training": {"local_batches": 40},
-                "rounds": {"count": 5, "min_agents": 5, "required_agents": PIS},
-                "data": {"dataset": "digits"},
-            },
-        )
+        run = federation.start_run("slow-links", {"count": 5}, local_batches=40)
         run.wait_until_finished()
 
     assert all(each.accepted == PIS for each in run.rounds())

@@ -39,15 +39,8 @@ def test_upgrade_that_fails_on_one_device_is_undone_there_and_disturbs_no_round(
 ) -> None:
     bed = federation.bed
     before = {host: bed.on(host, VERSION_IN_SERVICE) for host in PIS}
-    run = federation.start_run(
-        "upgrade",
-        {
-            # Little to train: the processor is for the upgrade.
-            "training": {"local_batches": 2},
-            "rounds": {"count": 160, "min_agents": 5, "required_agents": PIS},
-            "data": {"dataset": "digits"},
-        },
-    )
+    # Little to train: the processor is for the upgrade.
+    run = federation.start_run("upgrade", {"count": 160}, local_batches=2)
     run.wait_for_round(1)
 
     with shaped(bed, (FAR_AWAY,), SLOW_MQTT):

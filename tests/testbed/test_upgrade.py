@@ -10,13 +10,19 @@ from schemas.records import RunEvent
 from tests.testbed.federation import BROKER_PORT, Federation
 from tests.testbed.link import Link, shaped
 from tests.testbed.names import PIS, ROOT
-from tests.testbed.provisioning import Playbooks
+from tests.testbed.provisioning import ALONE, Playbooks
 
 BROKEN = "pi2"
 FAR_AWAY = "pi5"
+LACKING = "pi3"
+"""Lacks a package that the newer version needs."""
+NEEDED = "shellingham"
 SLOW_MQTT = Link(delay_ms=1000, jitter_ms=0, loss=0, port=BROKER_PORT)
 """Of one device, for which every round has to wait: the run outlasts the upgrade without more rounds than it takes."""
-VERSION_IN_SERVICE = "readlink /opt/federation/edge-agent/current"
+ENVIRONMENT = "/opt/federation/edge-agent/current"
+VERSION_IN_SERVICE = f"readlink {ENVIRONMENT}"
+PYTORCH_OF_TWO_VERSIONS = "find /opt/federation/edge-agent/versions -path '*/site-packages/torch/__init__.py' -links 2"
+"""One file on disk with a place in each."""
 
 
 @pytest.fixture
@@ -39,6 +45,7 @@ def test_upgrade_that_fails_on_one_device_is_undone_there_and_disturbs_no_round(
 ) -> None:
     bed = federation.bed
     before = {host: bed.on(host, VERSION_IN_SERVICE) for host in PIS}
+    bed.on(LACKING, f"{ENVIRONMENT}/bin/pip uninstall --yes {NEEDED}")
     # Little to train: the processor is for the upgrade.
     run = federation.start_run("upgrade", {"count": 160}, local_batches=2)
     run.wait_for_round(1)
@@ -54,6 +61,8 @@ def test_upgrade_that_fails_on_one_device_is_undone_there_and_disturbs_no_round(
     after = {host: bed.on(host, VERSION_IN_SERVICE) for host in PIS}
     assert {host for host in PIS if after[host] == before[host]} == {BROKEN}
     assert all("/99.0.0-" in after[host] for host in PIS if host != BROKEN)
+    bed.on(LACKING, f"{ENVIRONMENT}/bin/python -c 'import {NEEDED}'")
+    assert bed.on(ALONE, PYTORCH_OF_TWO_VERSIONS).count("\n") == 2, "the upgrade has installed PyTorch once more"
     federation.wait_until_agents_are_connected()
 
     run.wait_until_finished()

@@ -1,6 +1,9 @@
 """Training in other processes: the same events and bytes as in this one, failures included."""
 
+import fcntl
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from coordinator.run_folder import RunFolder
 from coordinator.summary import reports_of, rounds_of
 from learning.datasets import Examples
 from simulation.jobs import Deferred, VirtualJobs
+from simulation.pool import PIPE_BYTES, widen_pipes
 from simulation.runner import World, simulate
 from simulation.schedule import Schedule
 from transport.ports import Event, JobDone
@@ -95,3 +99,12 @@ def test_failure_of_deferred_work_becomes_the_jobs_error() -> None:
     (done,) = events
     assert isinstance(done, JobDone)
     assert str(done.error) == "no luck"
+
+
+def test_pipes_in_both_directions_hold_whole_models() -> None:
+    with ProcessPoolExecutor(1) as pool:
+        widen_pipes(pool)
+        queues: tuple[Any, ...] = (pool._call_queue, pool._result_queue)  # type: ignore[attr-defined]
+        sizes = [fcntl.fcntl(queue._reader.fileno(), fcntl.F_GETPIPE_SZ) for queue in queues]
+
+    assert sizes == [PIPE_BYTES, PIPE_BYTES]

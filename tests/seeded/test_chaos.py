@@ -16,7 +16,8 @@ SEEDS = 10_000
 
 def test_every_promise_holds_when_everything_goes_wrong() -> None:
     findings: list[Finding] = []
-    run_seeds(range(SEEDS), os.cpu_count() or 1, findings.append)
+    # One process more than there are cores: worlds with real files wait for the disk now and then.
+    run_seeds(range(SEEDS), (os.cpu_count() or 1) + 1, findings.append)
     broken = [f"seed {finding.seed}: {finding.broken}" for finding in findings if finding.broken]
     assert broken == []
     finished = [finding for finding in findings if finding.outcome == "finished"]

@@ -30,8 +30,9 @@ def use_threads(wanted: int) -> int:
     threads = usable_threads(wanted)
     if threads < wanted:
         log.warning(
-            "threads = %d, but this process may use only %d cores: computing with so many threads; set threads to that",
+            "threads = %d, but this process may use only %d cores: it computes with %d threads; correct the setting",
             wanted,
+            threads,
             threads,
         )
     torch.set_num_threads(threads)

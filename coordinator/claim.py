@@ -17,6 +17,13 @@ CLAIM_S = 0.3
 
 CLAIM_AFTER_ONLINE_S = 2.0
 
+LOST_CLAIMS = 3
+"""After so many claims whose connection broke this one gives up: another coordinator throws it out each time.
+
+Where client ids are user names, as with certificates, or when a run's folder was copied, the broker lets only one of
+two coordinators be connected, and the one that is there already never hears the claim.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Defeat:
@@ -32,11 +39,25 @@ class Claim:
     def __init__(self, state: RunState, out: Outbox) -> None:
         self._state = state
         self._out = out
+        self._lost = 0
 
     def make(self) -> None:
         """Ask whether another one is there, and listen for a while."""
         self._state.until_s = self._state.now_s + CLAIM_S
         self._out.status(claim=True)
+
+    def on_connection_lost(self) -> Defeat | None:
+        """The connection broke; says so when this one must end."""
+        if self._state.phase is not Phase.CLAIMING:
+            return None
+        self._lost += 1
+        if self._lost < LOST_CLAIMS:
+            return None
+        return Defeat(
+            "aborted",
+            f"the broker ended the connection {self._lost} times before it was clear whether another coordinator is "
+            "there: one that is running throws this one out, or the broker does not work; stop the other one",
+        )
 
     def on_coordinator_seen(self, event: CoordinatorSeen) -> Defeat | None:
         """Take a coordinator's status; says so when this one must end."""

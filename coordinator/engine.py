@@ -13,7 +13,7 @@ from typing import Any
 
 from coordinator.attendance import Attendance
 from coordinator.broadcast import Broadcast
-from coordinator.claim import CLAIM_AFTER_ONLINE_S, CLAIM_S, Claim
+from coordinator.claim import CLAIM_AFTER_ONLINE_S, CLAIM_S, Claim, Defeat
 from coordinator.deliveries import Deliveries
 from coordinator.dispatch import Dispatch
 from coordinator.ending import Ending
@@ -245,9 +245,12 @@ class RoundEngine:
             self._run.lost_at_s = self._run.now_s
             self._dispatch.forget_all()
             self._out.event("broker-lost", "")
+            self._give_way(self._claim.on_connection_lost())
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
-        defeat = self._claim.on_coordinator_seen(event)
+        self._give_way(self._claim.on_coordinator_seen(event))
+
+    def _give_way(self, defeat: Defeat | None) -> None:
         if defeat is not None:
             self._ending.finish(defeat.outcome, defeat.detail, say_goodbye=False)
 

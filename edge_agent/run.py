@@ -44,7 +44,7 @@ def run(config: AgentConfig) -> AgentResult:
     from learning.folders import load_folder  # noqa: PLC0415
 
     examples = load_folder(config.data_folder)  # before torch: a service manager starts us again until they are there
-    log.info("training with %d threads", use_threads(config.threads))
+    log.info("PyTorch computes with %d threads", use_threads(config.threads))
     topics, agent_id = config.broker.topics, config.agent_id
     spool = Spool(config.state_folder, agent_id)
     run_id, pending, carries = spool.load()

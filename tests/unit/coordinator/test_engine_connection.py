@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.claim import LOST_CLAIMS
 from coordinator.engine import CLAIM_AFTER_ONLINE_S, CLAIM_S, MOVES, Phase
 from coordinator.events import AgentSeen, ChunkArrived, Evaluate, Publish, Started, UpdateArrived, UpdateOffered
 from schemas import chunks, wire
@@ -259,6 +260,28 @@ def test_claim_is_made_again_when_the_connection_broke_meanwhile() -> None:
     assert driver.is_in(Phase.CLAIMING)
     driver.wait(CLAIM_S)
     assert driver.is_in(Phase.WAITING)
+
+
+def test_coordinator_gives_up_when_each_of_its_claims_is_cut_off() -> None:
+    driver = EngineDriver()
+    driver.handle(Started())
+    for _ in range(LOST_CLAIMS):
+        assert driver.end() is None
+        driver.connect()
+        driver.disconnect()
+    end = driver.end()
+    assert end is not None
+    assert end.outcome == "aborted"
+    assert "another coordinator" in end.detail
+
+
+def test_lost_connections_after_the_claim_end_no_run() -> None:
+    driver = EngineDriver()
+    driver.begin("a")
+    for _ in range(LOST_CLAIMS + 1):
+        driver.disconnect()
+        driver.connect()
+    assert driver.is_in(Phase.COLLECTING)
 
 
 def test_agents_get_no_answer_while_another_coordinator_may_be_there() -> None:

@@ -54,13 +54,12 @@ class Switch:
         """A host with a cable to the switch; the same address again for one that has vanished."""
         if host not in self._hosts:
             self._hosts.append(host)
-        number = self._hosts.index(host)
         namespace, outside = self._name(host), self._cable(host)
         inside = ("-n", namespace)
         _ip("netns", "add", namespace)
         _ip("link", "add", outside, "type", "veth", "peer", "name", "cable", "netns", namespace)
         _ip("link", "set", outside, "master", self._bridge, "up")
-        _ip(*inside, "address", "add", f"{self._subnet}.{number + 2}/24", "dev", "cable")
+        _ip(*inside, "address", "add", f"{self._address(host)}/24", "dev", "cable")
         _ip(*inside, "link", "set", "cable", "up")
         _ip(*inside, "link", "set", "lo", "up")
 
@@ -72,6 +71,13 @@ class Switch:
         """Pull its cable."""
         _ip("link", "set", self._cable(host), "down")
 
+    def has_heard_all(self, host: str) -> bool:
+        """True when it has acknowledged every byte that this machine has sent to it: nothing will be sent again."""
+        shown = subprocess.run(
+            ["ss", "-Htn", "dst", self._address(host)], capture_output=True, text=True, check=True
+        ).stdout
+        return all(line.split()[2] == "0" for line in shown.splitlines())  # Send-Q
+
     def heal(self, host: str) -> None:
         """Put its cable back."""
         _ip("link", "set", self._cable(host), "up")
@@ -81,6 +87,9 @@ class Switch:
         self.cut(host)
         _ip("netns", "delete", self._name(host))
         _ip("link", "delete", self._cable(host))
+
+    def _address(self, host: str) -> str:
+        return f"{self._subnet}.{self._hosts.index(host) + 2}"
 
     def _name(self, host: str) -> str:
         return f"{self._bridge}-{host}"

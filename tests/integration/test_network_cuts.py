@@ -30,7 +30,7 @@ FAR = "room-1"
 
 SETTINGS = f"""
 [training]
-local_batches = 20
+local_batches = 200
 batch_size = 16
 strategy = "scaffold"
 learning_rate = 0.05
@@ -167,6 +167,8 @@ def test_agent_takes_its_place_again_when_its_host_vanished_without_a_word(
     config.write_text(config.read_text().replace("keep_alive_s = 5", "keep_alive_s = 200"))
     federation.start()
     federation.wait_until_training(FAR, 2)
+    # What the broker would send again would be answered by the new host, which knows of no connection.
+    federation.wait_until(lambda: federation.switch.has_heard_all(FAR), "the broker's last bytes to be acknowledged")
     federation.switch.cut(FAR)
     federation.agents[FAR].kill()
     federation.switch.remove(FAR)

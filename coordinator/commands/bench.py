@@ -184,7 +184,7 @@ def simulate(
     out: Out = OUT,
     json_output: Json = False,
 ) -> None:
-    """Client updates a second of the simulation on all cores, beside plain loops, one per core.
+    """Client updates a second of the simulation on all cores, beside plain loops, one per core, a textbook's and ours.
 
     Example: coordinator bench simulate --agents 100
     """

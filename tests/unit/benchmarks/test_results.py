@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import aggregate, convergence, load, overhead, timeline, wire
+from benchmarks import aggregate, convergence, load, overhead, simulate, timeline, wire
 from benchmarks.broker_counts import BrokerCounts
 from benchmarks.echo_run import EchoPlan, EchoRun
 from benchmarks.floor import floor_of
@@ -169,6 +169,13 @@ def test_aggregation_row_shows_what_exactness_buys() -> None:
     assert row["order_independent"] is True
     assert row["max_error"] < 1e-6
     assert row["cpu_ratio"] == pytest.approx(row["cpu_ms_per_update"] / row["plain_cpu_ms_per_update"])
+
+
+def test_simulation_is_compared_with_the_mean_of_each_yardstick_before_and_after() -> None:
+    row = simulate.beside(63.0, {"plain": 40.0, "own_model": 72.0}, {"plain": 44.0, "own_model": 68.0})
+
+    assert (row["plain_updates_per_s"], row["ratio"]) == (42.0, 1.5)
+    assert (row["own_model_updates_per_s"], row["own_model_ratio"]) == (70.0, 0.9)
 
 
 def test_convergence_spreads_over_the_seeds_that_reached_the_target() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import latency, train
-from benchmarks.plain_training import PlainLoop, plain_model
+from benchmarks import latency, simulate, train
+from benchmarks.plain_training import PlainCnn, PlainLoop, plain_model
 from learning.models import build_model
 from learning.tensors import ExampleTensors
 from learning.training import Trainer
@@ -57,6 +57,26 @@ def test_more_threads_than_cores_are_left_to_the_plain_loop(monkeypatch: pytest.
 
     assert (row["threads"], row["threads_in_effect"]) == (2, 1)
     assert (set(used), set(plain)) == ({1}, {2})
+
+
+def test_simulation_is_held_against_the_textbooks_model_and_ours_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[type] = []
+    original = PlainLoop.train
+
+    def noting(loop: PlainLoop, num_batches: int) -> list[float]:
+        trained.append(type(loop._model))
+        return original(loop, num_batches)
+
+    monkeypatch.setattr(PlainLoop, "train", noting)
+    waited: list[int] = []
+
+    speeds = simulate.in_turns(lambda: waited.append(len(trained)), turn_s=0.0)
+
+    warm_up, textbook, ours = 2, PlainCnn, type(build_model("cnn", seed=0))
+    assert trained[warm_up:] == [textbook, ours] * simulate.TURNS
+    assert waited == list(range(warm_up, len(trained)))
+    assert speeds.keys() == set(simulate.YARDSTICKS)
+    assert min(speeds.values()) > 0
 
 
 def _noting_threads(noted: list[int], work: Callable[..., Any]) -> Callable[..., Any]:

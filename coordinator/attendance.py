@@ -4,7 +4,6 @@ from coordinator.dispatch import Dispatch
 from coordinator.events import AgentAsked, AgentSeen, Publish, Released
 from coordinator.members import Member
 from coordinator.outbox import Outbox
-from coordinator.phases import Phase
 from coordinator.quarantine import FLOOD, LET_OUT, SHUT_OUT
 from coordinator.run_state import RunState
 from schemas.errors import Reason
@@ -123,7 +122,7 @@ class Attendance:
         """An agent is there: tell it what is wanted from it now."""
         self._arrive(member, minor)
         self._dispatch.forget(agent_id)
-        if self._state.phase is Phase.CLAIMING:
+        if not self._state.is_ours:
             return
         open_round = self._state.open
         if member.quarantined:

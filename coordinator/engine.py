@@ -403,7 +403,7 @@ class RoundEngine:
     # -- the end
 
     def _on_stop_asked(self, event: StopAsked) -> None:
-        self._ending.finish("stopped", event.reason, say_goodbye=self.phase not in (Phase.OFFLINE, Phase.CLAIMING))
+        self._ending.finish("stopped", event.reason, say_goodbye=self._run.is_ours)
 
     def _on_work_failed(self, event: WorkFailed) -> None:
         # Agents keep what they have: the run can go on once the cause, such as a full disk, is gone.

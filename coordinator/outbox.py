@@ -1,4 +1,8 @@
-"""What the round engine and its parts want done: messages, records and refusals, gathered into one list of actions."""
+"""What the round engine and its parts want done: messages, records and refusals, gathered into one list of actions.
+
+As long as the federation may be another coordinator's, what agents send may be for that one: they get no receipts, and
+no refusal is counted against them.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +75,7 @@ class Outbox:
     def accept(self, agent_id: str, round_number: int) -> None:
         """Tell an agent that its update counts."""
         run_id = self.state.rules.run_id
-        receipt = Receipt(run_id=run_id, round_number=round_number, outcome="accepted")
-        self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
+        self._send_receipt(agent_id, Receipt(run_id=run_id, round_number=round_number, outcome="accepted"))
 
     def refuse_update(
         self, agent_id: str, round_number: int, reason: Reason, detail: str, run_id: str | None = None
@@ -88,7 +91,7 @@ class Outbox:
             reason=reason,
             detail=detail[:500],
         )
-        self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
+        self._send_receipt(agent_id, receipt)
 
     def refuse_message(self, agent_id: str, reason: Reason, detail: str) -> None:
         """Count the refusal of something that is no update, and tell the agent, for its log."""
@@ -98,7 +101,9 @@ class Outbox:
             self.refuse(agent_id, reason, detail)
 
     def refuse(self, agent_id: str, reason: Reason, detail: str) -> bool:
-        """Count a refusal, and have it logged; False when there were so many that nobody needs to hear of this one."""
+        """Count a refusal, and have it logged; False when nobody needs to hear of this one."""
+        if agent_id and not self.state.is_ours:
+            return False
         counted_as = agent_id if self.state.members.get(agent_id) else UNKNOWN_ID
         tally = self.refused.setdefault(counted_as, {})
         count = tally[reason.value] = tally.get(reason.value, 0) + 1
@@ -109,6 +114,10 @@ class Outbox:
         if why:
             self.event(PUT_IN, why, agent_id, durable=True)
         return told
+
+    def _send_receipt(self, agent_id: str, receipt: Receipt) -> None:
+        if self.state.is_ours:
+            self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
 
     def event(self, name: str, detail: str, agent_id: str | None = None, *, durable: bool = False) -> None:
         """Record something that a person may want to know."""

@@ -74,6 +74,11 @@ class RunState:
         return self.now.monotonic_s
 
     @property
+    def is_ours(self) -> bool:
+        """The federation is this coordinator's: it has claimed it, and no other one has answered."""
+        return self.phase not in (Phase.OFFLINE, Phase.CLAIMING)
+
+    @property
     def number(self) -> int:
         """The open round, or else the last closed one: what a note is about."""
         return self.open.number if self.open else self.round_number

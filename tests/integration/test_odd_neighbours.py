@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,11 +31,16 @@ def federation(mosquitto_program: str, tmp_path: Path) -> Iterator[EchoFederatio
         yield federation
 
 
-def test_second_coordinator_ends_when_one_is_there_and_the_first_goes_on(federation: EchoFederation) -> None:
+def test_second_coordinator_ends_when_one_is_there_and_neither_the_first_nor_its_agents_notice(
+    federation: EchoFederation,
+) -> None:
     federation.start()
     federation.wait_until(lambda: federation.coordinator_is_ready() and bool(federation.rounds()), "a round", 240.0)
     other = federation.folder / "other.toml"
-    other.write_text(federation.config.read_text().replace(RUN_ID, "another-run"))
+    # Were it to speak before the federation is its own, it would refuse each of these agents.
+    not_these = '[rounds]\nallowed_agents = ["room-7", "room-8", "room-9"]'
+    settings = federation.config.read_text().replace(RUN_ID, "another-run")
+    other.write_text(settings.replace("[rounds]", not_these))
 
     command = [sys.executable, "-m", "coordinator.cli", "run", str(other)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -43,6 +49,8 @@ def test_second_coordinator_ends_when_one_is_there_and_the_first_goes_on(federat
     assert "another coordinator" in done.stdout + done.stderr
     assert not (federation.runs / "another-run" / "checkpoints" / "round-000001.safetensors").exists()
     federation.wait_for_rounds(2)
+    assert "refused" not in done.stdout + done.stderr
+    assert "refused" not in (federation.folder / "agents.log").read_text()
 
 
 def test_one_of_two_goes_on_when_a_copy_of_a_run_is_resumed_elsewhere_under_the_same_client_id(
@@ -51,7 +59,9 @@ def test_one_of_two_goes_on_when_a_copy_of_a_run_is_resumed_elsewhere_under_the_
     federation.start()
     federation.wait_until(lambda: federation.coordinator_is_ready() and bool(federation.rounds()), "a round", 240.0)
     elsewhere = federation.folder / "elsewhere"
+    federation.coordinator.signal(signal.SIGSTOP)  # files come and go while it runs
     shutil.copytree(federation.runs, elsewhere)
+    federation.coordinator.signal(signal.SIGCONT)
     log = federation.folder / "copy.log"
     copy = Process("copy", [sys.executable, "-m", "coordinator.cli", "resume", RUN_ID, "--runs", str(elsewhere)], log)
     copy.start()

@@ -6,10 +6,19 @@ from typing import Any
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coordinator.engine import Phase
-from coordinator.events import ChunkArrived, MessageRefused, ReportArrived, UpdateArrived, UpdateOffered
+from coordinator.events import (
+    ChunkArrived,
+    MessageRefused,
+    NoteRefusal,
+    Publish,
+    ReportArrived,
+    Started,
+    UpdateArrived,
+    UpdateOffered,
+)
 from schemas.errors import Reason
 from schemas.messages import AgentReport, UpdateOffer
 from schemas.weights import Array
@@ -45,7 +54,15 @@ class AnyEvents(RuleBasedStateMachine):
             max_model_bytes=10_000_000,
         )
         self.sent: dict[str, tuple[dict[str, Array], int]] = {}
-        self.driver.begin("a", "b")
+
+    @initialize(claimed=st.sampled_from([True, True, True, False]))
+    def start(self, claimed: bool) -> None:
+        """Mostly with the federation claimed, and two agents there."""
+        if claimed:
+            self.driver.begin("a", "b")
+        else:
+            self.driver.handle(Started())
+            self.driver.connect()
 
     @precondition(lambda self: self.driver.engine.open_round is not None)
     @rule(agent_id=AGENTS, numbers=st.tuples(NUMBERS, NUMBERS, NUMBERS), n=st.integers(0, 2**32), loss=LOSSES)
@@ -131,10 +148,10 @@ class AnyEvents(RuleBasedStateMachine):
         """A request."""
         self.driver.ask(agent_id, want, number, first=2**40, count=64)
 
-    @rule()
-    def unreadable_message_comes(self) -> None:
+    @rule(agent_id=AGENTS | st.just(""), run_id=RUNS, number=ROUNDS)
+    def unreadable_message_comes(self, agent_id: str, run_id: str, number: int) -> None:
         """Something that the inbox could not read."""
-        self.driver.handle(MessageRefused("", Reason.UNKNOWN_TOPIC, "?"))
+        self.driver.handle(MessageRefused(agent_id, Reason.UNKNOWN_TOPIC, "?", run_id, number))
 
     @rule(session=st.sampled_from(["050", "200"]), claim=st.booleans(), retained=st.booleans())
     def other_coordinator_speaks(self, session: str, claim: bool, retained: bool) -> None:
@@ -166,6 +183,13 @@ class AnyEvents(RuleBasedStateMachine):
                 return
             self.driver.wait(0.0)
         raise AssertionError(f"still due: {wake_at_s} in {self.driver.engine.phase}")
+
+    @invariant()
+    def agents_see_nothing_of_a_claim(self) -> None:
+        """No message goes to an agent, and nothing is held against one."""
+        if self.driver.is_in(Phase.OFFLINE, Phase.CLAIMING):
+            assert not [a for a in self.driver.done if isinstance(a, Publish) and a.address.agent_id]
+            assert not [a for a in self.driver.done if isinstance(a, NoteRefusal) and a.agent_id]
 
     @invariant()
     def no_round_is_closed_twice(self) -> None:

@@ -3,19 +3,32 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from coordinator.claim import LOST_CLAIMS
 from coordinator.engine import CLAIM_AFTER_ONLINE_S, CLAIM_S, MOVES, Phase
-from coordinator.events import AgentSeen, ChunkArrived, Evaluate, Publish, Started, UpdateArrived, UpdateOffered
+from coordinator.events import (
+    AgentSeen,
+    ChunkArrived,
+    Evaluate,
+    MessageRefused,
+    NoteRefusal,
+    Publish,
+    ReportArrived,
+    Started,
+    UpdateArrived,
+    UpdateOffered,
+)
 from schemas import chunks, wire
 from schemas.errors import Reason
 from schemas.messages import AgentStatus, ChunksWanted, CoordinatorStatus, RoundAnnouncement, Standing, UpdateOffer
 from schemas.topics import Kind
 from schemas.versions import CURRENT
 from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, three
+from tests.unit.coordinator.test_engine_refusals import REPORT
 
 # -- the broker
 
@@ -292,6 +305,49 @@ def test_agents_get_no_answer_while_another_coordinator_may_be_there() -> None:
     assert not driver.messages(Standing, "a")
     driver.wait(CLAIM_S)
     assert driver.invited() == ["a"]
+
+
+FOR_ANOTHER: dict[str, Callable[[EngineDriver], object]] = {
+    "an update": lambda driver: driver.deliver("a", topic_run="run-0", topic_round=7),
+    "an update of a stranger": lambda driver: driver.deliver("z", topic_run="run-0", topic_round=7),
+    "an offer": lambda driver: driver.handle(
+        UpdateOffered("a", "run-0", 7, UpdateOffer(size_bytes=9, sha256="0" * 64))
+    ),
+    "a chunk": lambda driver: driver.handle(ChunkArrived("a", "run-0", 7, 0, b"chunk")),
+    "a report": lambda driver: driver.handle(ReportArrived("a", "run-0", 7, REPORT)),
+    "an unreadable offer": lambda driver: driver.handle(MessageRefused("a", Reason.MALFORMED, "?", "run-0", 7)),
+    "an unreadable message": lambda driver: driver.handle(MessageRefused("a", Reason.MALFORMED, "?")),
+    "the status of an agent that is not on our list": lambda driver: driver.join("z", retained=True),
+}
+"""What agents send to the coordinator that is running already, in another run."""
+
+
+@pytest.mark.parametrize("what", FOR_ANOTHER)
+def test_what_may_be_for_another_coordinator_is_neither_answered_nor_counted_while_claiming(what: str) -> None:
+    driver = EngineDriver(allowed=frozenset({"a"}), quarantine_after=1)
+    driver.handle(Started())
+    driver.connect()
+    driver.join("a")
+    driver.forget()
+
+    FOR_ANOTHER[what](driver)
+
+    assert not [action for action in driver.seen if isinstance(action, Publish | NoteRefusal)]
+    driver.wait(CLAIM_S)
+    driver.close_round("a")
+    assert driver.refusals() == {}
+
+
+def test_what_is_for_another_coordinator_is_refused_once_the_federation_is_ours() -> None:
+    driver = EngineDriver(allowed=frozenset({"a"}))
+    driver.begin("a")
+    driver.forget()
+
+    FOR_ANOTHER["an update"](driver)
+    FOR_ANOTHER["the status of an agent that is not on our list"](driver)
+
+    assert driver.outcomes("a") == [("refused", Reason.WRONG_RUN)]
+    assert driver.outcomes("z") == [("refused", Reason.UNKNOWN_AGENT)]
 
 
 # -- phases

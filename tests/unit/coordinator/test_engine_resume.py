@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.engine import GATHER_S, Phase
-from coordinator.events import Evaluate, Record, ReportArrived, SaveCheckpoint, WorkFailed
+from coordinator.events import Evaluate, Record, ReportArrived, SaveCheckpoint, Started, WorkFailed
 from schemas.errors import Reason
 from schemas.messages import RoundAnnouncement, Standing
 from schemas.records import DeviceRecord
@@ -134,6 +134,19 @@ def test_reports_that_a_power_cut_may_have_taken_are_taken_again() -> None:
     again.handle(ReportArrived("a", RUN_ID, 1, REPORT))
     reports = [a.record for a in again.done if isinstance(a, Record) and isinstance(a.record, DeviceRecord)]
     assert [(report.agent_id, report.round_number) for report in reports] == [("a", 1)]
+
+
+def test_report_that_the_broker_kept_over_a_crash_is_recorded_while_the_federation_is_claimed() -> None:
+    driver = EngineDriver(rounds=1)
+    driver.begin("a")
+    driver.deliver("a")
+    again = resumed(driver, checkpoints(driver.done)[0], recorded=True, rounds=1)
+    again.handle(Started())
+    again.connect()
+
+    again.handle(ReportArrived("a", RUN_ID, 1, REPORT))
+
+    assert [(record.agent_id, record.round_number) for record in again.device_records()] == [("a", 1)]
 
 
 def test_update_that_comes_before_the_round_is_open_again_is_neither_refused_nor_counted() -> None:

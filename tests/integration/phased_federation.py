@@ -4,21 +4,19 @@ What becomes of a fault is held against the undisturbed run, which is simulated,
 """
 
 import contextlib
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator import checkpoints
-from coordinator.config import RunConfig
 from coordinator.run_folder import RunFolder
 from mosquitto.broker import PrivateBroker
 from schemas.records import RoundRecord
 from schemas.weights import digest
-from simulation.runner import simulate
 from tests.integration.federation import RUN_ID, Federation, small_digits
 from tests.integration.forked_process import ForkedProcess
 from tests.integration.halting_party import AGENT_POINTS, COORDINATOR_POINTS, Halt
+from tests.integration.undisturbed import models_when_undisturbed
 
 AGENTS = 2
 ROUNDS = 3
@@ -94,13 +92,7 @@ class PhasedFederation(Federation):
 
 def undisturbed_models(runs: Path) -> list[str]:
     """The digests of the global model after each round when nothing happens."""
-    config = RunConfig.model_validate(tomllib.loads(SETTINGS) | {"runs_folder": runs, "run_id": RUN_ID})
-    rooms = {f"room-{i}": small_digits(i) for i in range(1, AGENTS + 1)}
-    assert simulate(config, rooms).outcome == "finished"
-    records = RunFolder.open(runs, RUN_ID).records(("round",))
-    digests = [record.model_sha256 for record in records if isinstance(record, RoundRecord)]
-    assert len(set(digests)) == ROUNDS
-    return digests
+    return models_when_undisturbed(runs, SETTINGS, AGENTS)
 
 
 @contextlib.contextmanager

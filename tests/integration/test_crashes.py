@@ -7,20 +7,16 @@ round, are in `test_faults_by_phase.py`.
 
 import json
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from coordinator.commands.conversation import EXIT_STOPPED
-from coordinator.config import RunConfig
-from coordinator.run_folder import RunFolder
 from edge_agent.spool import Spool
 from mosquitto.broker import PrivateBroker
-from schemas.records import RoundRecord
-from simulation.runner import simulate
-from tests.integration.federation import RUN_ID, Federation, small_digits
+from tests.integration.federation import RUN_ID, Federation
+from tests.integration.undisturbed import models_when_undisturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
@@ -60,15 +56,8 @@ def federation(tmp_path: Path, broker_of_its_own: PrivateBroker) -> Iterator[Fed
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The digests of the global model after each round when nothing happens: from the simulation."""
-    runs = tmp_path_factory.mktemp("undisturbed")
-    config = RunConfig.model_validate(tomllib.loads(SETTINGS) | {"runs_folder": runs, "run_id": RUN_ID})
-    rooms = {f"room-{i}": small_digits(i) for i in range(1, AGENTS + 1)}
-    assert simulate(config, rooms).outcome == "finished"
-    records = RunFolder.open(runs, RUN_ID).records(("round",))
-    digests = [record.model_sha256 for record in records if isinstance(record, RoundRecord)]
-    assert len(set(digests)) == 4
-    return digests
+    """The digests of the global model after each round when nothing happens."""
+    return models_when_undisturbed(tmp_path_factory.mktemp("undisturbed"), SETTINGS, AGENTS)
 
 
 def kept_round(federation: Federation, name: str) -> int:

@@ -5,21 +5,17 @@ Nobody is told: packets are lost, connections stay half open. The run ends as if
 
 import json
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from coordinator.config import RunConfig
-from coordinator.run_folder import RunFolder
 from mosquitto.broker import PrivateBroker
 from mosquitto.render import TlsListener
-from schemas.records import RoundRecord
-from simulation.runner import simulate
 from tests.integration.certificates import Authority, Identity
-from tests.integration.federation import RUN_ID, Federation, small_digits
+from tests.integration.federation import Federation
 from tests.integration.namespaces import NamespacesMissingError, Switch
+from tests.integration.undisturbed import models_when_undisturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -113,13 +109,8 @@ def federation(mosquitto_program: str, tmp_path: Path, switch: Switch) -> Iterat
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The digests of the global model after each round when nothing happens: from the simulation."""
-    runs = tmp_path_factory.mktemp("undisturbed")
-    config = RunConfig.model_validate(tomllib.loads(SETTINGS) | {"runs_folder": runs, "run_id": RUN_ID})
-    rooms = {f"room-{i}": small_digits(i) for i in range(1, AGENTS + 1)}
-    assert simulate(config, rooms).outcome == "finished"
-    records = RunFolder.open(runs, RUN_ID).records(("round",))
-    return [record.model_sha256 for record in records if isinstance(record, RoundRecord)]
+    """The digests of the global model after each round when nothing happens."""
+    return models_when_undisturbed(tmp_path_factory.mktemp("undisturbed"), SETTINGS, AGENTS)
 
 
 def check_same_as_undisturbed(federation: HostedFederation, undisturbed: list[str]) -> None:

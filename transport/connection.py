@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -29,9 +29,6 @@ from transport.packets import MAX_PACKET_BYTES, message_bytes, publish_head
 from transport.ports import Connected, Disconnected, Event, Message, Received, SessionSpec
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _SESSION_TAKEN_OVER: Final = 0x8E
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
@@ -254,6 +251,7 @@ class _Paho(Client):
         self._keep_alive_s = party.broker.keep_alive_s
         self._traffic = traffic
         self._deliver, self._acknowledge = deliver, acknowledge
+        self._small_place = memoryview(bytearray(_SMALL_READ_BYTES))
         self._small_read, self._small_read_at = b"", 0
         self._large: LargePublish | None = None
         self.connect_timeout = party.connect_timeout_s
@@ -325,53 +323,47 @@ class _Paho(Client):
         # A dead peer is noticed even while we only send: what TCP cannot deliver in this time ends it.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._keep_alive_s * 1500)
 
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        # paho's own counts first how many messages are in flight, of which it never has any.
+        code = self._packet_read()
+        return self._loop_rc_handle(code) if code > 0 else MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def _sock_recv(self, bufsize: int) -> bytes:
         """Answer paho's reads of single bytes from one larger read, and its reads of a whole packet in parts."""
         if self._small_read_at == len(self._small_read):
             if bufsize > _SMALL_READ_BYTES:
-                return self._receive(min(bufsize, _LARGE_READ_BYTES))
-            self._small_read, self._small_read_at = self._receive(_SMALL_READ_BYTES), 0
+                place = memoryview(bytearray(min(bufsize, _LARGE_READ_BYTES)))
+                return bytes(place[: self._receive_into(place)])
+            self._read_small()
         data = self._small_read[self._small_read_at : self._small_read_at + bufsize]
         self._small_read_at += len(data)
         return data
 
-    def _receive(self, bufsize: int) -> bytes:
-        data = self._noting(super()._sock_recv, bufsize)
-        self._note_received(len(data), bufsize)
-        return data
+    def _read_small(self) -> None:
+        count = self._receive_into(self._small_place)
+        self._small_read, self._small_read_at = bytes(self._small_place[:count]), 0
 
     def _receive_into(self, place: memoryview) -> int:
-        count = self._noting(self._fill, place)
-        self._note_received(count, len(place))
-        return count
-
-    def _fill(self, place: memoryview) -> int:
-        """As paho's `_sock_recv`, into `place`."""
+        """Receive, and keep in mind why that failed; ConnectionError also where the other side closed."""
         if self._sock is None:
             raise ConnectionError("the socket is closed")
         try:
-            return cast("socket.socket", self._sock).recv_into(place)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
-            raise BlockingIOError from error
-
-    def _noting(self, receive: Callable[[T], R], argument: T) -> R:
-        """Receive, and keep in mind why that failed."""
-        try:
-            return receive(argument)
-        except BlockingIOError:
+            count = cast("socket.socket", self._sock).recv_into(place)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             self._socket_drained = True
-            raise
+            raise BlockingIOError from error
         except OSError as error:
             self.error = error
             raise
-
-    def _note_received(self, count: int, asked: int) -> None:
-        self._socket_drained = count < asked
+        if not count:
+            raise ConnectionError("the other side closed the connection")
+        self._socket_drained = count < len(place)
         self._last_bytes_received = time.monotonic()
         self._traffic.packet_bytes_down += count
         # Any byte proves that the broker lives. Without this, a PINGRESP that waits behind a large message on a
         # slow line counts as missing.
         self._ping_t = 0.0
+        return count
 
     def _sock_send(self, buf: bytes | bytearray) -> int:
         try:
@@ -410,23 +402,29 @@ class _Paho(Client):
 
     def _packet_read(self) -> MQTTErrorCode:
         """Work off what was read already, as far as it is small, and read the rest in place; paho does neither."""
+        try:
+            return self._read_packets()
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        except MalformedPacket:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+    def _read_packets(self) -> MQTTErrorCode:
         if self._large is None and self._in_packet["command"] == 0:
-            try:
-                if self._small_read_at == len(self._small_read):
-                    self._small_read, self._small_read_at = self._receive(_SMALL_READ_BYTES), 0
-                    if not self._small_read:
-                        return MQTTErrorCode.MQTT_ERR_CONN_LOST
-                self._take_small_packets()
-            except BlockingIOError:
-                return MQTTErrorCode.MQTT_ERR_AGAIN
-            except OSError:
-                return MQTTErrorCode.MQTT_ERR_CONN_LOST
-            except MalformedPacket:
-                return MQTTErrorCode.MQTT_ERR_PROTOCOL
             if self._small_read_at == len(self._small_read):
-                return MQTTErrorCode.MQTT_ERR_AGAIN
+                self._read_small()
+            self._take_small_packets()
+            if self._small_read_at == len(self._small_read):
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
             self._large = LargePublish.begin(self._small_read, self._small_read_at)
-        return super()._packet_read() if self._large is None else self._read_large(self._large)
+            if self._large is not None:
+                self._small_read_at = len(self._small_read)
+        if self._large is None:
+            return super()._packet_read()
+        self._read_large(self._large)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _take_small_packets(self) -> None:
         """Take the next PUBLISH and PUBACK packets, all kinds that come often, until one is not there as a whole."""
@@ -443,26 +441,12 @@ class _Paho(Client):
                 return
             self._small_read_at = end
 
-    def _read_large(self, large: LargePublish) -> MQTTErrorCode:
-        """Read straight into the packet's place, and have paho work it off when it is complete."""
-        self._small_read_at = len(self._small_read)
-        try:
-            count = self._receive_into(large.missing[:_LARGE_READ_BYTES])
-        except BlockingIOError:
-            return MQTTErrorCode.MQTT_ERR_AGAIN
-        except OSError:
-            return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        if not count:
-            return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        large.fill(count)
-        if large.missing:
-            return MQTTErrorCode.MQTT_ERR_AGAIN
-        self._large = None
-        self._in_packet["command"] = large.command
-        self._in_packet["have_remaining"] = 1
-        self._in_packet["remaining_length"] = len(large.packet)
-        self._in_packet["packet"] = cast(bytearray, large.packet)  # it is only read
-        return super()._packet_read()
+    def _read_large(self, large: LargePublish) -> None:
+        """Read straight into the packet's place, and take it when it is complete."""
+        large.fill(self._receive_into(large.missing[:_LARGE_READ_BYTES]))
+        if not large.missing:
+            self._large = None
+            self._take_publish(large.packet, large.command)
 
     def _handle_publish(self) -> MQTTErrorCode:
         # paho's own copies the payload four times and builds a table of all properties that exist.

@@ -130,7 +130,7 @@ class Loop:
                 party.alarm_s = math.inf
                 touched[party] = None
         for party in touched:
-            self._serve(party)
+            self._serve(party, now_s)
 
     def _timeout_s(self) -> float | None:
         if self._due_now:
@@ -138,12 +138,11 @@ class Loop:
         wake_at_s = min(self._alarms[0][0] if self._alarms else math.inf, self._notifier.ping_at_s)
         return None if wake_at_s == math.inf else max(0.0, wake_at_s - self._clock().monotonic_s)
 
-    def _serve(self, party: _Party) -> None:
+    def _serve(self, party: _Party, turn_s: float) -> None:
         service = party.service
         for source in party.sources:
-            now_s = self._clock().monotonic_s
-            if source.wake_at_s() <= now_s:
-                source.handle_time(now_s)
+            if source.wake_at_s() <= turn_s:
+                source.handle_time(turn_s)
             for event in source.take_events():
                 if service.finished:
                     break
@@ -160,7 +159,9 @@ class Loop:
             self._schedule(party, now.monotonic_s)
 
     def _schedule(self, party: _Party, now_s: float) -> None:
-        wake_at_s = min(party.service.wake_at_s(), *(source.wake_at_s() for source in party.sources))
+        wake_at_s = party.service.wake_at_s()
+        for source in party.sources:
+            wake_at_s = min(wake_at_s, source.wake_at_s())
         if wake_at_s <= now_s:
             self._due_now[party] = None
         elif wake_at_s < party.alarm_s:

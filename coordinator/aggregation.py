@@ -9,6 +9,7 @@ count, and when a round closes, is the engine's decision, not this module's. Wha
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -246,7 +247,13 @@ def _placeholder(name: str, array: Array) -> Array:
     """An array of the same shape and dtype that takes no memory."""
     if array.dtype not in _FLOATS and array.dtype.kind not in "iu":
         raise TypeError(f"tensor {name!r} is {array.dtype}: only floats of at most 64 bits and integers have a mean")
-    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    return _spread(array.dtype, array.shape)
+
+
+@lru_cache(maxsize=1024)
+def _spread(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """One read-only zero as an array of any shape: every round asks for the same ones."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _places(arrays: Weights) -> dict[str, slice]:
@@ -265,15 +272,24 @@ def _blocks(size: int, block_size: int) -> Iterator[slice]:
 def _magnitudes(weights: Weights) -> dict[str, float | int] | None:
     """Each tensor's largest magnitude, an exact int for integer tensors; None when a value is not finite."""
     magnitudes: dict[str, float | int] = {}
-    for name, values in weights.items():
-        low, high = _extremes(values)
-        if values.dtype.kind != "f":
+    for name, (low, high) in _all_extremes(weights).items():
+        if weights[name].dtype.kind != "f":
             magnitudes[name] = max(-int(low), int(high))
         elif math.isfinite(low) and math.isfinite(high):
             magnitudes[name] = max(-float(low), float(high))
         else:
             return None
     return magnitudes
+
+
+def _all_extremes(weights: Weights) -> dict[str, tuple[Any, Any]]:
+    vector = vector_of(weights)
+    if vector is None or not all(values.size for values in weights.values()):  # reduceat knows no empty pieces
+        return {name: _extremes(values) for name, values in weights.items()}
+    places = _places(weights)
+    begins = [place.start for place in places.values()]
+    lows, highs = np.minimum.reduceat(vector, begins), np.maximum.reduceat(vector, begins)
+    return dict(zip(places, zip(lows, highs, strict=True), strict=True))
 
 
 def _extremes(values: Array) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic_core
 from safetensors import SafetensorError, safe_open
 
 from coordinator.durable import make_folder, replace_file
@@ -92,7 +93,7 @@ def save(  # noqa: PLR0913 - what makes up a checkpoint, and the one choice abou
         "round_number": str(round_number),
         # Sums over tensors round differently in another order, so the order is part of what is kept.
         "tensors": json.dumps(list(tensors)),
-        "snapshot": json.dumps(snapshot),
+        "snapshot": pydantic_core.to_json(snapshot).decode(),  # a third of json.dumps's time, on the way to a round
     }
     metadata[_SEAL] = _seal(metadata, tensors)
     path = _path(folder, round_number)

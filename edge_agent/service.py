@@ -1,9 +1,8 @@
 """Joins the participant engine to the world: messages become events, actions become calls. No decisions here."""
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge_agent import sensors
@@ -113,7 +112,11 @@ class _Job:
     name: str
     run_id: str
     round_number: int
-    stop: threading.Event = field(default_factory=threading.Event)
+    stopped: bool = False
+
+    def should_stop(self) -> bool:
+        """Asked by the thread that does it, between two batches."""
+        return self.stopped
 
 
 class AgentService:
@@ -272,9 +275,9 @@ class AgentService:
             announcement.round_number,
             announcement.plan.local_batches,
         )
-        self._outside.jobs.submit(training.name, lambda: self._outside.trainer.train(action, training.stop.is_set))
+        self._outside.jobs.submit(training.name, lambda: self._outside.trainer.train(action, training.should_stop))
 
     def _stop_training(self) -> None:
         if self._training is not None:
-            self._training.stop.set()
+            self._training.stopped = True
             self._training = None

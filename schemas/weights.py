@@ -57,6 +57,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+_Structure = tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]
+"""Name, dtype and shape of each tensor."""
+
 
 class Gathered(dict[str, Array]):
     """Arrays of one dtype that lie one after the other in memory, in the order of their names.
@@ -100,13 +103,12 @@ def segments(weights: Weights, header: bytes = b"") -> list[bytes | memoryview]:
         ValueError: an array's dtype has no safetensors name (see `DTYPES`).
     """
     # Large items first keeps every array aligned, as the reference implementation does.
-    names = sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name))
-    arrays = [_as_written(weights[name]) for name in names]
-    described = _describe(tuple((name, array.dtype, array.shape) for name, array in zip(names, arrays, strict=True)))
+    arrays = _as_written(weights, sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name)))
+    described = _describe(_structure(arrays))
     metadata = _METADATA_HEAD + json.dumps(header.decode(), ensure_ascii=False).encode() + b"}" if header else b""
     head = b"{" + metadata + (b"," if metadata and described else b"") + described + b"}"
     head += b" " * (-len(head) % 8)
-    data = (array.reshape(-1).view(np.uint8).data for array in arrays)
+    data = (array.reshape(-1).view(np.uint8).data for array in arrays.values())
     return [len(head).to_bytes(8, "little"), head, *data]
 
 
@@ -141,12 +143,11 @@ def digest(weights: Weights) -> str:
     Over the tensors in order of their names: name, dtype and shape as UTF-8 text `name|F32|16,1,4,4` and a
     newline, then the data, little-endian in C order.
     """
+    arrays = _as_written(weights, sorted(weights))
     sha = hashlib.sha256()
-    for name in sorted(weights):
-        array = _as_written(weights[name])
-        shape = ",".join(str(size) for size in array.shape)
-        sha.update(f"{name}|{_dtype_name(name, array.dtype)}|{shape}\n".encode())
-        sha.update(array.reshape(-1).view(np.uint8).data)
+    for title, array in zip(_titles(_structure(arrays)), arrays.values(), strict=True):
+        sha.update(title)
+        sha.update(array.data)
     return sha.hexdigest()
 
 
@@ -173,9 +174,21 @@ def check_structure(weights: Weights, reference: Weights) -> None:
             raise PayloadError(Reason.WRONG_DTYPE, f"{name}: {array.dtype}, expected {expected.dtype}"[:300])
 
 
+def _structure(arrays: Weights) -> _Structure:
+    return tuple([(name, array.dtype, array.shape) for name, array in arrays.items()])
+
+
 @lru_cache(maxsize=16)
-def _describe(tensors: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> bytes:
-    """The tensors' members of a header, in the order of the data. A run has one model, so this is always the same."""
+def _titles(tensors: _Structure) -> tuple[bytes, ...]:
+    """What `digest` puts before each tensor's data. A run has one model, so this is always the same."""
+    return tuple(
+        f"{name}|{_dtype_name(name, dtype)}|{','.join(map(str, shape))}\n".encode() for name, dtype, shape in tensors
+    )
+
+
+@lru_cache(maxsize=16)
+def _describe(tensors: _Structure) -> bytes:
+    """The tensors' members of a header, in the order of the data."""
     entries: dict[str, Any] = {}
     offset = 0
     for name, dtype, shape in tensors:
@@ -185,10 +198,16 @@ def _describe(tensors: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -
     return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()[1:-1]
 
 
-def _as_written(array: Array) -> Array:
-    """Little-endian and in C order: the array itself when it is already."""
-    # Not ascontiguousarray, which would turn 0-d counters into 1-d ones.
-    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+def _as_written(weights: Weights, names: list[str]) -> dict[str, Array]:
+    """These arrays, little-endian and in C order: themselves where they are already."""
+    arrays = {}
+    for name in names:
+        array = weights[name]
+        if not array.flags.c_contiguous or array.dtype not in _NAMES:
+            # Not ascontiguousarray, which would turn 0-d counters into 1-d ones.
+            array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+        arrays[name] = array
+    return arrays
 
 
 def _dtype_name(name: str, dtype: np.dtype[Any]) -> str:

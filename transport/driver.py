@@ -149,17 +149,18 @@ class Loop:
                 self._note(event)
                 service.on_event(event, self._clock())
         now = self._clock()
-        if not service.finished and service.wake_at_s() <= now.monotonic_s:
+        wake_at_s = math.inf if service.finished else service.wake_at_s()
+        if wake_at_s <= now.monotonic_s:
             service.on_time(now)
+            wake_at_s = service.wake_at_s()
         for source in party.sources:
             source.end_turn()
         if service.finished:
             self._retire(party, goodbye=True)
         else:
-            self._schedule(party, now.monotonic_s)
+            self._schedule(party, wake_at_s, now.monotonic_s)
 
-    def _schedule(self, party: _Party, now_s: float) -> None:
-        wake_at_s = party.service.wake_at_s()
+    def _schedule(self, party: _Party, wake_at_s: float, now_s: float) -> None:
         for source in party.sources:
             wake_at_s = min(wake_at_s, source.wake_at_s())
         if wake_at_s <= now_s:

@@ -174,12 +174,12 @@ class RoundEngine:
             return math.inf
         if not self._run.connected:
             return self._ending.give_up_at_s if self.phase is Phase.ENDING else math.inf
-        moments = [self._run.until_s]
+        wake_at_s = self._run.until_s
         if self.phase is Phase.WAITING:
-            moments.append(self._gathering.wake_at_s)
+            wake_at_s = min(wake_at_s, self._gathering.wake_at_s)
         if self._run.open is not None:
-            moments += [self._run.open.deadline_s, self._run.open.pulls.due_at_s]
-        return min(moments)
+            wake_at_s = min(wake_at_s, self._run.open.deadline_s, self._run.open.pulls.due_at_s)
+        return wake_at_s
 
     # -- state that survives a crash
 

@@ -47,6 +47,8 @@ class Letters:
     _written_for: object = None
     _announcements: dict[tuple[object, ...], RoundAnnouncement] = field(default_factory=dict)
     _payloads: dict[tuple[int, str, int], bytes] = field(default_factory=dict)
+    _accepted: tuple[str, int, int] | None = None
+    _acceptance: bytes = b""
 
     def status(self, message: CoordinatorStatus) -> Publish:
         """The coordinator's status, retained unless it is a claim or answers one.
@@ -166,8 +168,16 @@ class Letters:
         address = Address(Kind.STANDING, agent_id)
         return Publish(address, wire.encode(personal, member.minor), expiry_s=STANDING_EXPIRY_S)
 
+    def acceptance(self, agent_id: str, round_number: int, minor: int) -> Publish:
+        """That an update counts."""
+        written_for = (self.rules.run_id, round_number, minor)
+        if self._accepted != written_for:
+            receipt = Receipt(run_id=self.rules.run_id, round_number=round_number, outcome="accepted")
+            self._accepted, self._acceptance = written_for, wire.encode(receipt, minor)
+        return Publish(Address(Kind.RECEIPT, agent_id), self._acceptance, expiry_s=STANDING_EXPIRY_S)
+
     def receipt(self, agent_id: str, message: Receipt, minor: int) -> Publish:
-        """What became of an update."""
+        """Why an update, or something else, was refused."""
         address = Address(Kind.RECEIPT, agent_id)
         return Publish(address, wire.encode(message, minor), expiry_s=STANDING_EXPIRY_S)
 

@@ -74,8 +74,9 @@ class Outbox:
 
     def accept(self, agent_id: str, round_number: int) -> None:
         """Tell an agent that its update counts."""
-        run_id = self.state.rules.run_id
-        self._send_receipt(agent_id, Receipt(run_id=run_id, round_number=round_number, outcome="accepted"))
+        if self.state.is_ours:
+            minor = self.state.members.minor_of(agent_id)
+            self.add(self.letters.acceptance(agent_id, round_number, minor))
 
     def refuse_update(
         self, agent_id: str, round_number: int, reason: Reason, detail: str, run_id: str | None = None
@@ -91,7 +92,8 @@ class Outbox:
             reason=reason,
             detail=detail[:500],
         )
-        self._send_receipt(agent_id, receipt)
+        if self.state.is_ours:
+            self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
 
     def refuse_message(self, agent_id: str, reason: Reason, detail: str) -> None:
         """Count the refusal of something that is no update, and tell the agent, for its log."""
@@ -114,10 +116,6 @@ class Outbox:
         if why:
             self.event(PUT_IN, why, agent_id, durable=True)
         return told
-
-    def _send_receipt(self, agent_id: str, receipt: Receipt) -> None:
-        if self.state.is_ours:
-            self.add(self.letters.receipt(agent_id, receipt, self.state.members.minor_of(agent_id)))
 
     def event(self, name: str, detail: str, agent_id: str | None = None, *, durable: bool = False) -> None:
         """Record something that a person may want to know."""

@@ -305,12 +305,12 @@ class RoundEngine:
         self._run.until_s = self._run.now_s + self.rules.patience_s
 
     def _open_or_wait(self) -> None:
-        if not self._run.connected:
-            return
-        if self._gathering.is_complete():
+        if self._run.connected and self._gathering.is_complete():
             self._run.until_s = math.inf
             self._opening.open()
-        elif self._run.now_s >= self._run.until_s:
+            return
+        self._ledger.record()  # nobody is there to be kept waiting by it
+        if self._run.connected and self._run.now_s >= self._run.until_s:
             self._ending.finish("aborted", self._gathering.shortage(), say_goodbye=True)
 
     def _at_deadline(self, open_round: OpenRound) -> None:
@@ -377,7 +377,8 @@ class RoundEngine:
         if open_round is None:
             return
         if self.phase is Phase.COLLECTING:
-            open_round.times.broadcast_s = self._run.now_s - open_round.times.opened_s
+            self._ledger.record()  # agents are at work: now there is time for the disk
+            self._opening.note(open_round)
         elif self.phase is Phase.CLOSING:
             open_round.times.aggregate_s = self._run.now_s - open_round.times.closed_s
             open_round.times.traffic = event.traffic.since(self._traffic_mark)
@@ -394,11 +395,13 @@ class RoundEngine:
         self._after_saving()
 
     def _after_saving(self) -> None:
-        if self._ledger.record_if_complete():
-            if self._ending.has_come():
-                self._ending.begin()
-            else:
-                self._start_waiting()
+        if not self._ledger.complete():
+            return
+        if self._ending.has_come():
+            self._ledger.record()
+            self._ending.begin()
+        else:
+            self._start_waiting()
 
     # -- the end
 

@@ -1,6 +1,8 @@
 """A closed round until it is on disk: its checkpoint, its evaluation and its record, in whatever order they are done.
 
-Only when the checkpoint is safe are agents told that the round is closed: until then a crash would open it again.
+Only when the checkpoint is safe are agents told that the round is closed: until then a crash would open it again. The
+record may come later, as a crash before it evaluates and records the round again. What must wait for the record is to
+tell agents that their reports are kept: its sync is theirs too.
 """
 
 import math
@@ -31,7 +33,7 @@ class Ledger:
         self._opened_s = open_round.times.opened_s
         state.open = None
         state.move(Phase.SAVING)
-        state.awaiting = {"checkpoint"}
+        state.awaiting = {"checkpoint", "record"}
         if state.rules.evaluate:
             state.awaiting.add("evaluation")
             out.add(Evaluate(state.round_number, state.weights))
@@ -40,11 +42,10 @@ class Ledger:
     def take_up(self) -> None:
         """Go on after a crash between a round's checkpoint and its record."""
         state = self._state
-        state.awaiting.discard("record")
         state.move(Phase.SAVING)
         state.until_s = math.inf
         self._opened_s = state.now_s
-        if state.awaiting:
+        if "evaluation" in state.awaiting:
             self._out.add(Evaluate(state.round_number, state.weights))
 
     def on_checkpoint_saved(self, event: CheckpointSaved) -> None:
@@ -67,15 +68,21 @@ class Ledger:
         measured = {"loss": loss, "accuracy": event.accuracy, "evaluate_s": event.duration_s}
         self._note(event.round_number, "evaluation", measured)
 
-    def record_if_complete(self) -> bool:
-        """Record the round once nothing is missing; True when it was done now."""
+    def complete(self) -> bool:
+        """Take the round's time when nothing but its record is missing; True when that is so."""
         state = self._state
-        if state.awaiting or state.closed is None or state.phase is not Phase.SAVING:
+        if state.closed is None or state.awaiting != {"record"} or state.phase is not Phase.SAVING:
             return False
         state.closed = state.closed.model_copy(update={"duration_s": state.now_s - self._opened_s})
-        self._out.add(Record(state.closed, durable=True))
-        state.members.reports_are_durable()
         return True
+
+    def record(self) -> None:
+        """Record the complete round, unless that has been done."""
+        state = self._state
+        if state.closed is not None and state.awaiting == {"record"}:
+            state.awaiting = set()
+            self._out.add(Record(state.closed, durable=True))
+            state.members.reports_are_durable()
 
     def _note(self, round_number: int, what: str, measured: dict[str, float | None]) -> bool:
         state = self._state

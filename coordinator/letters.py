@@ -131,9 +131,10 @@ class Letters:
         attempt = (open_round.number, open_round.attempt, deadline_s, self.rules)
         if self._written_for != attempt:
             self._written_for, self._announcements, self._payloads = attempt, {}, {}
-        # An agent repeats only older reports, and whether the last round's is on disk by now is a matter of luck:
-        # leaving it out makes announcements the same bytes in every repetition of a run.
-        recorded = tuple(number for number in member.recorded_reports if number < open_round.number - 1)
+        # The last record on disk is that of the round before the last one. Whether the report of that round, sent at
+        # its end, came in time for it is a matter of luck: leaving it out makes announcements the same bytes in every
+        # repetition of a run. An agent repeats only reports that are older still.
+        recorded = tuple(number for number in member.recorded_reports if number < open_round.number - 2)
         personal = (member.last_accepted_round, recorded, offer, codec)
         message = self._announcements.get(personal)
         if message is None:

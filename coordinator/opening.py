@@ -28,11 +28,15 @@ class Opening:
         selected = self._dispatch.select()
         state.open = self._make(selected)
         state.move(Phase.COLLECTING)
-        self._out.event("round-opened", f"{len(selected)} devices asked")
         self._dispatch.send(selected)
         for agent_id in selected:
             self._out.announce(agent_id)
         self._out.add(Proceed(hurry=True))
+
+    def note(self, open_round: OpenRound) -> None:
+        """Its announcements have left: have it noted that it is open."""
+        open_round.times.broadcast_s = self._state.now_s - open_round.times.opened_s
+        self._out.event("round-opened", f"{len(open_round.selected)} devices asked")
 
     def _make(self, selected: list[str]) -> OpenRound:
         state, rules, number = self._state, self._state.rules, self._state.round_number + 1

@@ -35,7 +35,7 @@ class RunState:
         attempt: of the next round; `asked`: who was selected in its earlier attempts.
         closed: the record of the last closed round, as far as it is known.
         counted: whose updates the last closed round holds; `left_behind`: who must be told that it went on without.
-        awaiting: what is missing until the last closed round is recorded.
+        awaiting: what is missing of the last closed round: `checkpoint`, `evaluation` and, last of all, its `record`.
         unreported: at the end, whose last report may still come.
         started_at: UTC seconds of the rounds whose reports are still taken.
         latencies_s: announcement to counted update, by round and agent.

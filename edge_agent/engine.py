@@ -232,7 +232,7 @@ class ParticipantEngine:
         self._out.letters.minor = event.minor
         self._holdings.settle(run_id, closed_round, announcement.last_accepted_round)
         self._reports.settle(run_id, announcement.recorded_reports)
-        self._reports.send_again(before=closed_round)
+        self._reports.send_again(before=closed_round - 1)
         pending = self._state.pending
         if pending is not None and pending.answers(announcement):
             # What we asked while our update waits in a queue says nothing of it: the receipt's own time goes on.

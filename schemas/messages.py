@@ -136,7 +136,7 @@ class RoundAnnouncement(WireMessage):
         deadline_s: seconds from now in which the update must have arrived.
         last_accepted_round: the last closed round in which this agent's update was part of the aggregate, 0 for
             none: what the agent carries from that round takes effect, anything later is rolled back.
-        recorded_reports: the latest rounds below `round_number` - 1 whose report from this agent is safely on the
+        recorded_reports: the latest rounds below `round_number` - 2 whose report from this agent is safely on the
             coordinator's disk.
         chunk_bytes: blobs larger than this travel in chunks of this size.
         max_update_bytes: the largest update blob that is read.

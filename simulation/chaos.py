@@ -247,15 +247,19 @@ class World:
         return True
 
     def _fill_disk(self) -> bool:
-        if self.disk.full:
+        if self.disk.full or self.disk.full_for_rounds:
             return False
-        self.disk.full = True
+        if self.rng.random() < 0.5:
+            self.disk.full = True
+        else:
+            self.disk.full_for_rounds = True  # the next round is announced by then
         self._later(self._free_disk)
         return True
 
     def _free_disk(self) -> None:
-        self.disk.full = False
+        self.disk.full = self.disk.full_for_rounds = False
         if self.outcome == "stopped":
+            self.disk.crash(self.rng, power_cut=self.rng.random() < 0.5)
             self._start_coordinator()
 
     def _kill_agent(self) -> bool:

@@ -29,18 +29,20 @@ class MemoryDisk:
     Attributes:
         records: all that were appended; the first `num_synced` of them survive a power cut.
         checkpoints: by round, whole ones only, as they are written to another file and renamed.
+        full: nothing can be written; `full_for_rounds`: no record of a round can, though its checkpoint could.
     """
 
     records: list[Record] = field(default_factory=list)
     checkpoints: dict[int, SavedRound] = field(default_factory=dict)
     num_synced: int = 0
     full: bool = False
+    full_for_rounds: bool = False
     _num_read: int = 0
     _reported: dict[str, set[int]] = field(default_factory=dict)
 
     def append(self, record: Record, *, durable: bool) -> None:
         """Append a record; `durable` puts it and all before it on disk."""
-        if self.full:
+        if self.full or (self.full_for_rounds and isinstance(record, RoundRecord)):
             raise StorageError("the simulated disk is full")
         self.records.append(record)
         if durable:

@@ -13,7 +13,7 @@ from edge_agent.events import StartTraining, TrainingFinished
 from schemas import wire
 from schemas.measures import Traffic
 from schemas.messages import Receipt, RoundAnnouncement, RoundCall, Standing
-from schemas.records import RunEvent
+from schemas.records import RoundRecord, RunEvent
 from schemas.topics import Address, Kind, Topics
 from schemas.weights import digest
 from simulation.arithmetic import ArithmeticTrainer, expected_models
@@ -170,6 +170,7 @@ def check_records(disk: MemoryDisk, rules: RoundRules, *, finished: bool) -> Non
         BrokenPromiseError: a round is missing, or is not the mean of exactly its accepted updates.
     """
     rounds = disk.rounds()
+    _check_order(disk)
     numbers = sorted(rounds)
     if numbers != list(range(1, len(numbers) + 1)):
         raise BrokenPromiseError(f"rounds recorded: {numbers}")
@@ -184,3 +185,13 @@ def check_records(disk: MemoryDisk, rules: RoundRules, *, finished: bool) -> Non
             raise BrokenPromiseError(f"round {number} accepted {record.accepted} of {record.selected}")
         if len(record.accepted) < rules.min_updates:
             raise BrokenPromiseError(f"round {number} closed with {len(record.accepted)} updates")
+
+
+def _check_order(disk: MemoryDisk) -> None:
+    """A round is opened before the one before it is recorded, but not in the record."""
+    recorded = 0
+    for record in disk.records:
+        if isinstance(record, RoundRecord):
+            recorded = max(recorded, record.round_number)
+        elif isinstance(record, RunEvent) and record.name == "round-opened" and record.round_number > recorded + 1:
+            raise BrokenPromiseError(f"round {record.round_number} opened in the record after round {recorded}")

@@ -19,6 +19,7 @@ from unittest import mock
 
 import coordinator.run
 import edge_agent.run
+from coordinator.run_folder import Record
 from coordinator.store import FolderStore
 from coordinator.strategies import Aggregation, make_strategy
 from coordinator.strategy import Aggregator, Strategy
@@ -36,7 +37,7 @@ from transport.timing import Timing
 KEEP_ALIVE_S = 2
 QUICK = Timing(first_retry_s=0.1, longest_retry_s=1.0)
 
-COORDINATOR_POINTS = ("announcement", "receipt", "aggregation", "checkpoint")
+COORDINATOR_POINTS = ("announcement", "receipt", "aggregation", "checkpoint", "record")
 AGENT_POINTS = ("download", "training", "upload")
 
 
@@ -47,8 +48,9 @@ class Halt:
     Attributes:
         point: `announcement` before the first one goes out; `aggregation` when the updates are put together and the
             next model is to be made of them; `receipt` when an update was counted, before its agent is told;
-            `checkpoint` when it is on disk and nobody has been told; `download`
-            and `upload` with some of the chunks still to come; `training` between two batches.
+            `checkpoint` when it is on disk and nobody has been told; `record` when the round is announced and the one
+            before it is still to be recorded; `download` and `upload` with some of the chunks still to come;
+            `training` between two batches.
     """
 
     point: str
@@ -137,6 +139,12 @@ def _watched_store(stopper: Stopper) -> type[FolderStore]:
             """Write a checkpoint durably."""
             super().save_checkpoint(round_number, weights, state, snapshot)
             stopper.reach("checkpoint")
+
+        def append(self, record: Record, *, durable: bool) -> None:
+            """Append a record."""
+            if record.type == "round":
+                stopper.reach("record")
+            super().append(record, durable=durable)
 
     return Store
 

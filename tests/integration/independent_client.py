@@ -282,7 +282,7 @@ class Agent:
         number = announcement["round_number"]
         if not self._settle(announcement, number - 1):
             return
-        for older in [n for n in self._reports if n < number - 1]:
+        for older in [n for n in self._reports if n < number - 2]:
             self._publish_report(older)
         base = announcement["model"]["sha256"]
         if self._update is not None and self._update[:2] == (number, base):

@@ -9,6 +9,7 @@ import pytest
 
 from coordinator import durable, screening
 from coordinator.deliveries import Deliveries
+from coordinator.ledger import Ledger
 from coordinator.open_round import OpenRound
 from edge_agent.events import PendingUpdate
 from edge_agent.sending import Sending
@@ -106,6 +107,19 @@ def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryDisk, "save_checkpoint", save_later)
 
 
+def without_waiting_for_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are acknowledged once their round is complete: in the announcement that leaves before they are synced."""
+    original = Ledger.complete
+
+    def complete(self: Ledger) -> bool:
+        is_complete = original(self)
+        if is_complete:
+            self._state.members.reports_are_durable()
+        return is_complete
+
+    monkeypatch.setattr(Ledger, "complete", complete)
+
+
 def without_a_file_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real files are written in place: a kill leaves half of the first checkpoint, and nothing before it."""
     monkeypatch.setattr(durable, "TEMPORARY_SUFFIX", "")
@@ -117,6 +131,7 @@ MUTATIONS = [
     without_the_atomic_rename,
     without_sending_again,
     without_waiting_for_the_disk,
+    without_waiting_for_the_record,
     without_a_file_beside_it,
 ]
 

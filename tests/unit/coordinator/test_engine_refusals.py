@@ -356,6 +356,8 @@ def test_report_is_acknowledged_once_it_is_on_disk() -> None:
     driver.ask("a")
     assert driver.messages(RoundAnnouncement, "a")[-1].recorded_reports == ()
     driver.deliver("a")
+    assert driver.messages(RoundAnnouncement, "a")[-1].recorded_reports == ()
+    driver.deliver("a")
     assert driver.messages(RoundAnnouncement, "a")[-1].recorded_reports == (1,)
 
 

@@ -113,12 +113,12 @@ def test_update_of_the_round_before_is_acknowledged_again_after_a_crash() -> Non
 
 
 def test_reports_in_the_checkpoint_are_acknowledged_after_a_crash() -> None:
-    driver = EngineDriver()
+    driver = EngineDriver(rounds=9)
     driver.begin("a")
     driver.deliver("a")
     driver.handle(ReportArrived("a", RUN_ID, 1, REPORT))
-    driver.deliver("a")
-    again = resumed(driver, checkpoints(driver.done)[-1], recorded=True)
+    driver.close_round("a", "a")
+    again = resumed(driver, checkpoints(driver.done)[-1], recorded=True, rounds=9)
     again.begin("a")
     assert again.messages(RoundAnnouncement, "a")[0].recorded_reports == (1,)
 

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from coordinator.engine import Phase
-from coordinator.events import End, Evaluate, Publish, Record, SaveCheckpoint
+from coordinator.events import End, Evaluate, Publish, SaveCheckpoint
 from schemas.messages import Receipt, RoundAnnouncement, Standing
 from schemas.topics import Kind
 from tests.unit.coordinator.engine_driver import EngineDriver, checkpoints, three
@@ -321,16 +321,6 @@ def test_nothing_is_evaluated_when_the_rules_say_so() -> None:
     driver.deliver("a")
     assert not [action for action in driver.done if isinstance(action, Evaluate)]
     assert driver.records()[0].accuracy is None
-
-
-def test_record_is_durable_before_the_next_announcement() -> None:
-    driver = EngineDriver()
-    driver.begin("a")
-    driver.forget()
-    driver.deliver("a")
-    kept = [isinstance(action, Record) and action.durable for action in driver.seen]
-    invited = [isinstance(a, Publish) and a.address.kind is Kind.ANNOUNCEMENT for a in driver.seen]
-    assert kept.index(True) < invited.index(True)
 
 
 def test_nobody_is_told_that_a_round_is_closed_when_its_checkpoint_is_not_on_disk() -> None:

@@ -28,17 +28,17 @@ def test_status_is_written_in_minor_zero() -> None:
 
 def test_announcement_is_personal() -> None:
     letters, round_ = Letters(RULES), opened("a", "b")
-    first = letters.invitation(round_, "a", Member(last_accepted_round=3, recorded_reports=(2, 3)), 12.5)
+    first = letters.invitation(round_, "a", Member(last_accepted_round=3, recorded_reports=(1, 2)), 12.5)
     second = letters.invitation(round_, "b", Member(), 12.5)
     read = [wire.decode(letter.payload, RoundAnnouncement).message for letter in (first, second)]
-    assert [(m.last_accepted_round, m.recorded_reports) for m in read] == [(3, (2,)), (0, ())]
+    assert [(m.last_accepted_round, m.recorded_reports) for m in read] == [(3, (1,)), (0, ())]
     assert [m.deadline_s for m in read] == [12.5, 12.5]
     assert (first.address.kind, first.address.agent_id, first.expiry_s) == (Kind.ANNOUNCEMENT, "a", 12)
 
 
-def test_report_of_the_round_before_makes_no_difference_to_the_announcement() -> None:
+def test_reports_of_the_two_rounds_before_make_no_difference_to_the_announcement() -> None:
     round_ = opened("a")
-    early, late = (Member(last_accepted_round=3, recorded_reports=recorded) for recorded in ((1, 2, 3), (1, 2)))
+    early, late = (Member(last_accepted_round=3, recorded_reports=recorded) for recorded in ((1, 2, 3), (1,)))
     payloads = [Letters(RULES).invitation(round_, "a", member, 12.5).payload for member in (early, late)]
     assert payloads[0] == payloads[1]
 

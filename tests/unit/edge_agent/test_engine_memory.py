@@ -250,12 +250,12 @@ def test_reports_are_sent_again_when_the_agent_connects_until_they_are_recorded(
 
 
 @pytest.mark.parametrize(("recorded", "again"), [((), [1]), ((1,), []), ((1, 2), [])])
-def test_reports_older_than_the_round_before_are_sent_again_when_a_round_is_announced(
+def test_reports_older_than_the_two_rounds_before_are_sent_again_when_a_round_is_announced(
     recorded: tuple[int, ...], again: list[int]
 ) -> None:
-    agent = reported(1, 2)
+    agent = reported(1, 2, 3)
 
-    agent.take(announced(3, last_accepted_round=2, recorded_reports=recorded))
+    agent.take(announced(4, last_accepted_round=3, recorded_reports=recorded))
 
     assert list(agent.reports()) == again
 

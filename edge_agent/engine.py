@@ -172,7 +172,8 @@ class ParticipantEngine:
             self._fetching.go_on(self._state.work)
 
     def _on_coordinator_seen(self, event: CoordinatorSeen) -> None:
-        anew = event.status.session != self._session and not event.status.claim
+        among_coordinators = event.status.claim or event.status.answers is not None
+        anew = event.status.session != self._session and not among_coordinators
         if anew or event.status.state == "offline":
             self._fetching.note_absence()
             self._polling.asked = False  # nobody is there to answer

@@ -245,7 +245,9 @@ class Agent:
             print(f"cannot read a message on {topic}: {error!r}", flush=True)  # noqa: T201
 
     def _on_coordinator_status(self, status: Json) -> None:
-        if status["state"] == "online" and not status.get("claim") and status["session"] != self._session:
+        if status.get("claim") or status.get("answers"):
+            return
+        if status["state"] == "online" and status["session"] != self._session:
             self._session = status["session"]
             self._closed = 0
             self._publish("status", self._status("online"), retain=True)

@@ -156,8 +156,11 @@ def stood(
     )
 
 
-def coordinator(session: str, state: str = "online", *, claim: bool = False) -> CoordinatorSeen:
-    return CoordinatorSeen(CoordinatorStatus(state=state, session=session, claim=claim), CURRENT.minor)  # type: ignore[arg-type]
+def coordinator(
+    session: str, state: str = "online", *, claim: bool = False, answers: str | None = None
+) -> CoordinatorSeen:
+    status = CoordinatorStatus(state=state, session=session, claim=claim, answers=answers)  # type: ignore[arg-type]
+    return CoordinatorSeen(status, CURRENT.minor)
 
 
 def status(instance: str = INSTANCE, state: str = "online", *, retained: bool = True) -> StatusSeen:

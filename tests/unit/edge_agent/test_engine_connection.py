@@ -57,6 +57,16 @@ def test_nothing_is_sent_when_a_coordinator_is_gone_or_only_asks_for_others(seen
     assert Agent().take(seen) == []  # type: ignore[arg-type]
 
 
+def test_what_one_coordinator_answers_another_one_introduces_nobody() -> None:
+    agent = Agent()
+
+    agent.take(coordinator("first", answers="second"))
+    assert statuses(agent) == []
+
+    agent.take(coordinator("first"))
+    assert statuses(agent) == ["online"]
+
+
 def test_state_is_asked_for_with_growing_waits_when_nobody_answers() -> None:
     agent = Agent()
 

@@ -34,19 +34,22 @@ class Ledger:
         state.open = None
         state.move(Phase.SAVING)
         state.awaiting = {"checkpoint", "record"}
-        if state.rules.evaluate:
+        if rules.evaluate:
             state.awaiting.add("evaluation")
-            out.add(Evaluate(state.round_number, state.weights))
-        out.add(SaveCheckpoint(state.round_number, state.weights, state.arrays(), state.snapshot()))
+        self._save()
 
     def take_up(self) -> None:
-        """Go on after a crash between a round's checkpoint and its record."""
+        """Go on after a crash between a round's checkpoint and its record.
+
+        The checkpoint names reports that a power cut may have taken. It is written again without them, as they would
+        pass for kept once the record is there.
+        """
         state = self._state
+        state.awaiting.add("checkpoint")
         state.move(Phase.SAVING)
         state.until_s = math.inf
         self._opened_s = state.now_s
-        if "evaluation" in state.awaiting:
-            self._out.add(Evaluate(state.round_number, state.weights))
+        self._save()
 
     def on_checkpoint_saved(self, event: CheckpointSaved) -> None:
         """The round is closed for good: from now on agents are told so, and those left behind at once."""
@@ -83,6 +86,12 @@ class Ledger:
             state.awaiting = set()
             self._out.add(Record(state.closed, durable=True))
             state.members.reports_are_durable()
+
+    def _save(self) -> None:
+        state = self._state
+        if "evaluation" in state.awaiting:
+            self._out.add(Evaluate(state.round_number, state.weights))
+        self._out.add(SaveCheckpoint(state.round_number, state.weights, state.arrays(), state.snapshot()))
 
     def _note(self, round_number: int, what: str, measured: dict[str, float | None]) -> bool:
         state = self._state

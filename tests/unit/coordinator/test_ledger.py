@@ -9,7 +9,7 @@ from schemas.measures import Instant, Traffic
 from schemas.messages import RoundAnnouncement, Standing
 from schemas.records import RoundRecord, RunEvent
 from schemas.topics import Kind
-from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, resumed
+from tests.unit.coordinator.engine_driver import RUN_ID, EngineDriver, checkpoints, resumed
 from tests.unit.coordinator.test_engine_refusals import REPORT
 
 
@@ -112,9 +112,8 @@ def test_power_cut_between_an_announcement_and_the_record_before_it_changes_noth
     driver = saving()
     driver.handle(ReportArrived("a", RUN_ID, 1, REPORT))
     driver.complete(SaveCheckpoint)
-    checkpoint = [action for action in driver.done if isinstance(action, SaveCheckpoint)][-1]
 
-    again = resumed(driver, checkpoint, recorded=False, evaluate=False)
+    again = resumed(driver, checkpoints(driver.done)[-1], recorded=False, evaluate=False)
     again.begin("a")
 
     assert [record.model_sha256 for record in again.records()] == [driver.records()[0].model_sha256]
@@ -123,3 +122,17 @@ def test_power_cut_between_an_announcement_and_the_record_before_it_changes_noth
     assert before == after == (2, driver.records()[0].model_sha256, ())
     again.handle(ReportArrived("a", RUN_ID, 1, REPORT))
     assert len(again.device_records()) == 1, "the power cut may have taken it"
+
+
+def test_report_that_a_power_cut_took_is_taken_again_after_a_second_restart() -> None:
+    driver = saving()
+    driver.handle(ReportArrived("a", RUN_ID, 1, REPORT))
+    driver.complete(SaveCheckpoint)
+    second = resumed(driver, checkpoints(driver.done)[-1], recorded=False, evaluate=False)
+    second.begin("a")
+
+    third = resumed(second, checkpoints(second.done)[-1], recorded=True, evaluate=False)
+    third.begin("a")
+
+    third.handle(ReportArrived("a", RUN_ID, 1, REPORT))
+    assert len(third.device_records()) == 1
